@@ -1,0 +1,21 @@
+"""Databases without a domain word: URL to engine, the grouping writer, column types, migrations at start."""
+
+from __future__ import annotations
+
+from codelab.db.database import Database
+from codelab.db.types import BigKey, JsonText, UtcDateTime, new_id, now
+from codelab.db.urls import DatabaseUrl, mask_url, parse_url
+from codelab.db.writer import Transaction
+
+__all__ = (
+    "BigKey",
+    "Database",
+    "DatabaseUrl",
+    "JsonText",
+    "Transaction",
+    "UtcDateTime",
+    "mask_url",
+    "new_id",
+    "now",
+    "parse_url",
+)

@@ -1,0 +1,156 @@
+"""One module's database: its engine, its session factory, its writer, its schema."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from codelab.db.engine import create_engine, writing
+from codelab.db.migrate import upgrade
+from codelab.db.writer import Writer
+from codelab.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from sqlalchemy import MetaData
+
+    from codelab.db.urls import DatabaseUrl
+    from codelab.db.writer import Transaction
+
+__all__ = ("Database",)
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+#: What PostgreSQL says while it starts, or before anybody listens: worth another try.
+_NOT_YET = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
+
+
+class Database:
+    """Hold one module's database.
+
+    ``sessions`` is the module's async session factory, for reading; every change goes through ``write``.
+    """
+
+    def __init__(self, url: DatabaseUrl, *, module: str, metadata: MetaData, migrations: Path) -> None:
+        self.url = url
+        self.module = module
+        self.metadata = metadata
+        self.migrations = migrations
+        self.version_table = f"{module}_alembic_version"
+        self.engine = create_engine(url, f"codelab.{module}")
+        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self.ready = False
+        self._writer = Writer(async_sessionmaker(writing(self.engine), expire_on_commit=False))
+
+    async def start(self, wait: float) -> None:
+        """Wait for the server, migrate, and start to take writes.
+
+        Raises:
+            StartError: the database cannot be used; one line, without a password.
+        """
+        if self.url.dialect == "sqlite":
+            self._make_folder()
+        await self._wait_for_server(wait)
+        try:
+            await upgrade(self.engine, self.migrations, self.metadata, self.version_table, masked=self.url.masked)
+        except DBAPIError as error:
+            raise StartError(f"{self._where}: cannot be migrated: {_reason(error)}.") from None
+        self._writer.start()
+        self.ready = True
+        logger.info("Database initialized with URL: %s", self.url.masked, extra={"module_name": self.module})
+
+    async def stop(self) -> None:
+        """Finish what waits and close every connection."""
+        self.ready = False
+        await self._writer.stop()
+        await self.engine.dispose()
+
+    async def write(self, unit: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run one unit of work; returns after its commit. See ``Writer.run``."""
+        return await self._writer.run(unit)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """Open a session for reading: one consistent snapshot on SQLite, never behind the writer."""
+        async with self.sessions() as session:
+            yield session
+
+    async def ping(self) -> bool:
+        """Tell whether the database is migrated and answers."""
+        if not self.ready:
+            return False
+        try:
+            async with asyncio.timeout(5), self.engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except (DBAPIError, OSError, TimeoutError, asyncpg.PostgresError):
+            return False
+        return True
+
+    @property
+    def _where(self) -> str:
+        return f"{self.url.variable} ({self.url.masked})"
+
+    def _make_folder(self) -> None:
+        path = self.url.path
+        assert path is not None
+        if sqlite3.sqlite_version_info < (3, 35):
+            raise StartError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed (RETURNING).")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartError(f"{self._where}: cannot make the folder {path.parent}: {error.strerror}.") from None
+
+    async def _wait_for_server(self, wait: float) -> None:
+        deadline = time.monotonic() + wait
+        delay = 0.25
+        while True:
+            try:
+                async with self.engine.connect() as connection:
+                    await connection.execute(text("SELECT 1"))
+                return
+            except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+                cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+                cause = cause.__cause__ if isinstance(cause.__cause__, asyncpg.PostgresError) else cause
+                transient = self.url.dialect == "postgresql" and isinstance(cause, _NOT_YET)
+                left = deadline - time.monotonic()
+                if not transient:
+                    raise StartError(f"{self._where}: cannot be opened: {_reason(error)}.") from None
+                if left <= 0:
+                    raise StartError(
+                        f"{self._where}: no answer within {wait:g} s (CODELAB_DB_WAIT): {_reason(error)}."
+                    ) from None
+                logger.warning("%s: not ready (%s), trying again", self._where, _reason(error))
+                await asyncio.sleep(min(delay, left))
+                delay = min(delay * 1.6, 3.0)
+
+
+def _reason(error: BaseException) -> str:
+    """Say in one line what the driver said.
+
+    PostgreSQL's own messages name users and databases, never passwords; others are told by their kind only, since a
+    driver may quote the DSN.
+    """
+    cause: BaseException = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    inner = cause.__cause__ if cause.__cause__ is not None else cause
+    for known in (inner, cause):
+        if isinstance(known, asyncpg.PostgresError):
+            return str(known).splitlines()[0].rstrip(".")
+        if isinstance(known, sqlite3.Error):
+            return str(known).splitlines()[0].rstrip(".")
+        if isinstance(known, TimeoutError):
+            return "the connection timed out"
+        if isinstance(known, OSError):
+            return known.strerror or "the connection failed"
+    return f"the options of the URL are not understood ({type(inner).__name__})"

@@ -1,0 +1,62 @@
+"""Who is calling, and what they may do. The one thing that module ``auth`` gives and module ``agent`` takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from codelab.errors import Forbidden, Unauthenticated
+
+if TYPE_CHECKING:
+    from litestar.connection import ASGIConnection
+    from litestar.handlers.base import BaseRouteHandler
+
+__all__ = ("SCOPES", "Principal", "challenge", "require_scopes")
+
+#: Every scope that codelab knows, with what it permits (RFC 6749 section 3.3).
+SCOPES = {
+    "api:read": "read your sessions",
+    "api:write": "create sessions and send messages and tool results",
+    "approvals:decide": "decide what agents may do",
+    "api:admin": "administer this server",
+}
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Name a caller whose identity was proven.
+
+    ``subject`` is the stable id of the person (the ``sub`` of RFC 9068), ``client_id`` the OAuth client that acts for them.
+    """
+
+    subject: str
+    username: str
+    client_id: str
+    scopes: frozenset[str]
+
+
+def challenge(error: str | None = None, description: str | None = None, scope: str | None = None) -> dict[str, str]:
+    """Build the ``WWW-Authenticate`` header of RFC 6750 section 3."""
+    parts = {"error": error, "error_description": description, "scope": scope}
+    params = ", ".join(f'{name}="{value}"' for name, value in parts.items() if value)
+    return {"WWW-Authenticate": f"Bearer {params}".rstrip()}
+
+
+def require_scopes(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Guard a route: ``opt["scope"]``, or ``api:read`` for GET and ``api:write`` for every other method.
+
+    Raises:
+        Unauthenticated: nobody is logged in.
+        Forbidden: the token lacks the scope (RFC 6750 ``insufficient_scope``).
+    """
+    principal = connection.scope.get("user")
+    if not isinstance(principal, Principal):
+        raise Unauthenticated("This needs an access token.", headers=challenge())
+    method = connection.scope.get("method", "GET")
+    needed = handler.opt.get("scope") or ("api:read" if method in {"GET", "HEAD", "OPTIONS"} else "api:write")
+    if needed not in principal.scopes:
+        raise Forbidden(
+            f"The access token lacks the scope {needed}.",
+            code="insufficient_scope",
+            headers=challenge("insufficient_scope", scope=needed),
+        )

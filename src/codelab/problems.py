@@ -1,0 +1,75 @@
+"""Render every error once: RFC 9457 problem documents, and never a traceback, a secret or a bare 500."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from litestar import MediaType, Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+
+from codelab.db.faults import is_unavailable
+from codelab.errors import BadRequest, CodelabError, Unavailable
+
+__all__ = ("EXCEPTION_HANDLERS", "PROBLEM_JSON")
+
+PROBLEM_JSON = "application/problem+json"
+logger = logging.getLogger(__name__)
+
+
+def _problem(request: Request[Any, Any, Any], error: CodelabError) -> Response[dict[str, Any]]:
+    document: dict[str, Any] = {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "code": error.code,
+        "detail": error.detail,
+    }
+    if error.field is not None:
+        document["field"] = error.field
+    if (request_id := request.scope.get("request_id")) is not None:
+        document["request_id"] = request_id
+    return Response(
+        document | error.extra, status_code=error.status, headers=error.headers, media_type=PROBLEM_JSON
+    )
+
+
+def _from_domain(request: Request[Any, Any, Any], error: CodelabError) -> Response[dict[str, Any]]:
+    return _problem(request, error)
+
+
+def _from_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
+    """Render what the framework refuses: unknown routes, wrong methods, bodies and parameters that do not fit."""
+    status = HTTPStatus(error.status_code)
+    detail, field = str(error.detail or status.phrase), None
+    if isinstance(error.extra, list) and error.extra and isinstance(error.extra[0], dict):
+        first = error.extra[0]
+        field = str(first.get("key", "")).removeprefix("data.") or None
+        field = None if field == "data" else field
+        message = str(first.get("message", detail)).partition(" - at `")[0]
+        detail = f"{field}: {message}" if field else f"The body does not fit: {message}"
+    elif status == HTTPStatus.BAD_REQUEST:
+        detail = detail.partition("\n")[0]
+    known = type("_Http", (CodelabError,), {"status": int(status), "title": status.phrase})
+    code = status.name.lower() if status != HTTPStatus.BAD_REQUEST else BadRequest.code
+    return _problem(request, known(detail, code=code, field=field, headers=dict(error.headers or {})))
+
+
+def _from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    if is_unavailable(error):
+        logger.error("the database does not answer: %s", type(error).__name__)
+        return _problem(request, Unavailable("The database does not answer; try again.", headers={"Retry-After": "1"}))
+    if isinstance(error, RecursionError):
+        return _problem(request, BadRequest("The body is nested too deeply."))
+    logger.error("an error that nobody expected", exc_info=error)
+    return _problem(request, CodelabError("Something went wrong here; the server's log has the details."))
+
+
+#: For ``Litestar(exception_handlers=…)``.
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    CodelabError: _from_domain,
+    HTTPException: _from_http,
+    Exception: _from_bug,
+}

@@ -1,0 +1,90 @@
+"""Text that both databases can hold, and JSON that survives them byte for byte.
+
+PostgreSQL refuses U+0000, and UTF-8 has no lone surrogates. What a person sends with one of them is refused
+(``reject_unstorable``), what a model or a tool says is kept with U+FFFD in its place (``scrub``), the same on both databases.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from codelab.errors import BadRequest
+
+__all__ = ("Input", "canonical_json", "decode_lenient", "reject_unstorable", "scrub", "scrub_json")
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_ENCODER = msgspec.json.Encoder(order="sorted")
+
+
+def scrub(text: str) -> str:
+    """Replace U+0000 and lone surrogates by U+FFFD."""
+    return _UNSTORABLE.sub("\ufffd", text) if _UNSTORABLE.search(text) else text
+
+
+def scrub_json(value: Any) -> Any:
+    """Scrub every string of a JSON value, the keys included."""
+    match value:
+        case str():
+            return scrub(value)
+        case dict():
+            return {scrub(str(key)): scrub_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [scrub_json(item) for item in value]
+        case _:
+            return value
+
+
+def reject_unstorable(value: Any, field: str) -> None:
+    """Raise ``BadRequest`` naming the field when a string in the JSON value holds U+0000 or a lone surrogate."""
+    match value:
+        case str():
+            if found := _UNSTORABLE.search(value):
+                raise BadRequest(f"{field}: must not contain U+{ord(found.group()):04X}", field=field)
+        case dict():
+            for key, item in value.items():
+                reject_unstorable(key, field)
+                reject_unstorable(item, f"{field}.{key}")
+        case list() | tuple():
+            for index, item in enumerate(value):
+                reject_unstorable(item, f"{field}[{index}]")
+        case _:
+            return
+
+
+def canonical_json(value: Any) -> str:
+    """Write JSON in its one canonical form: keys sorted, no white space, UTF-8 unescaped.
+
+    Digests and stored documents use it, so equal values have equal bytes.
+    """
+    return _ENCODER.encode(value).decode()
+
+
+def decode_lenient(raw: bytes) -> Any:
+    r"""Read JSON that a tool or a model wrote, also when it escapes lone surrogates, and scrub it.
+
+    msgspec refuses ``"\ud800"``, so the standard library reads what msgspec does not. Raises ``ValueError``.
+    """
+    import json
+
+    try:
+        return scrub_json(msgspec.json.decode(raw))
+    except msgspec.DecodeError:
+        return scrub_json(json.loads(raw, parse_constant=_no_constant))
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+class Input(msgspec.Struct, kw_only=True):
+    """Base of request bodies: text that cannot be stored is refused, naming its field.
+
+    Unknown members are ignored, as RFC 6749 and the clients of the reference system expect.
+    """
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            reject_unstorable(getattr(self, name), name)
