@@ -1,0 +1,167 @@
+"""One log, many faces: what changes a session is appended here, and every client follows from here.
+
+Events are appended in the transaction that makes the change and reach subscribers only after its commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from codelab.agent.repository import events
+from codelab.text import canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from codelab.agent.repository.events import Event
+    from codelab.db import Database, Transaction
+
+__all__ = ("EVENT_TYPES", "EventLog", "Subscription")
+
+#: Every event type; ``docs/api.md`` describes the data of each, and a test holds the two together.
+EVENT_TYPES = (
+    "message.created",
+    "turn.started",
+    "message.started",
+    "message.delta",
+    "message.completed",
+    "tool.requested",
+    "tool.completed",
+    "approval.requested",
+    "approval.resolved",
+    "agent.switched",
+    "turn.waiting",
+    "turn.completed",
+    "turn.failed",
+    "turn.cancelled",
+)
+
+#: Events that wait in memory for one slow reader; beyond it the reader goes back to the database.
+BACKLOG = 1024
+PAGE = 500
+
+
+class Subscription:
+    """Hold the newest events of one session for one reader, never more than ``BACKLOG``."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Event] = deque()
+        self._wake = asyncio.Event()
+        self.closed = False
+
+    def push(self, appended: Sequence[Event]) -> None:
+        """Add committed events; an overflow drops them all, since the database has them."""
+        if len(self._waiting) + len(appended) > BACKLOG:
+            self._waiting.clear()
+        else:
+            self._waiting.extend(appended)
+        self._wake.set()
+
+    def close(self) -> None:
+        """End the reader: the session was deleted or the server stops."""
+        self.closed = True
+        self._wake.set()
+
+    async def take(self, timeout: float) -> list[Event] | None:  # noqa: ASYNC109 - the caller sends a comment then
+        """Return what has come, perhaps nothing after an overflow; None when nothing came in ``timeout`` seconds."""
+        if not self._waiting and not self.closed:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._wake.wait()
+            except TimeoutError:
+                return None
+        self._wake.clear()
+        taken = list(self._waiting)
+        self._waiting.clear()
+        return taken
+
+
+class EventLog:
+    """Append events, publish them after the commit, and let readers follow from any cursor."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._subscriptions: defaultdict[int, set[Subscription]] = defaultdict(set)
+        self._closing = False
+
+    async def append(
+        self, tx: Transaction, session_db_id: int, *new: tuple[str, dict[str, Any]], messages: int = 0
+    ) -> int:
+        """Append events in this transaction; return the ``seq`` of the last."""
+        encoded = [(kind, canonical_json(data)) for kind, data in new]
+        appended = await events.append(tx.session, session_db_id, encoded, messages=messages)
+        tx.after_commit(partial(self._publish, session_db_id, appended))
+        return appended[-1].seq
+
+    def _publish(self, session_db_id: int, appended: Sequence[Event]) -> None:
+        for subscription in self._subscriptions.get(session_db_id, ()):
+            subscription.push(appended)
+
+    def close_session(self, session_db_id: int) -> None:
+        """End every reader of a session."""
+        for subscription in self._subscriptions.get(session_db_id, ()):
+            subscription.close()
+
+    def close(self) -> None:
+        """End every reader, also those that come later: the server stops."""
+        self._closing = True
+        for session_db_id in list(self._subscriptions):
+            self.close_session(session_db_id)
+
+    @property
+    def readers(self) -> int:
+        """How many readers follow a session now."""
+        return sum(map(len, self._subscriptions.values()))
+
+    @contextmanager
+    def subscribe(self, session_db_id: int) -> Iterator[Subscription]:
+        """Collect what is committed to a session from now on."""
+        subscription = Subscription()
+        if self._closing:
+            subscription.close()
+        self._subscriptions[session_db_id].add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions[session_db_id].discard(subscription)
+            if not self._subscriptions[session_db_id]:
+                del self._subscriptions[session_db_id]
+
+    async def newest(self, session_db_id: int) -> int:
+        """Return the ``seq`` of the newest event."""
+        async with self._database.read() as db:
+            return await events.newest_seq(db, session_db_id)
+
+    async def follow(self, session_db_id: int, after: int, *, keep_alive: float) -> AsyncIterator[list[Event]]:
+        """Yield batches of events after a cursor, first from the database, then as they are committed.
+
+        An empty batch means that nothing happened for ``keep_alive`` seconds. Ends when the session is closed. The
+        subscription is made before the first read, so that no event falls between them; ``seq`` removes what came twice.
+        """
+        cursor = after
+        with self.subscribe(session_db_id) as subscription:
+            while not subscription.closed:
+                async with self._database.read() as db:
+                    page = await events.list_after(db, session_db_id, cursor, PAGE)
+                if page:
+                    cursor = page[-1].seq
+                    yield page
+                    continue
+                while not subscription.closed:
+                    taken = await subscription.take(keep_alive)
+                    if taken is None:
+                        yield []
+                        continue
+                    fresh = [event for event in taken if event.seq > cursor]
+                    if not fresh or fresh[0].seq != cursor + 1:
+                        break  # an overflow, or a cursor beyond the end: the database knows
+                    cursor = fresh[-1].seq
+                    yield fresh
+            # What was committed before the end was told is still owed to the reader.
+            async with self._database.read() as db:
+                if rest := await events.list_after(db, session_db_id, cursor, PAGE):
+                    yield rest

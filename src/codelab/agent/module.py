@@ -1,0 +1,101 @@
+"""The surface of module ``agent``: one Litestar plugin that brings its database, its routes and its runner."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from litestar.di import Provide
+from litestar.plugins import InitPlugin
+
+from codelab.agent.agents import load_agents
+from codelab.agent.log import EventLog
+from codelab.agent.models import AgentBase
+from codelab.agent.providers import create_client
+from codelab.agent.routes import router
+from codelab.agent.sessions import SessionService
+from codelab.agent.turns import Runner, Transitions, TurnService
+from codelab.db import Database, new_id, parse_url
+from codelab.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from litestar import Litestar
+    from litestar.config.app import AppConfig
+
+    from codelab.settings import AgentSettings
+
+__all__ = ("AgentModule",)
+
+#: The model's name where no server is set.
+FAKE_MODEL = "fake-llm"
+
+
+class AgentModule(InitPlugin):
+    """Serve agents; knows its callers only as ``codelab.identity.Principal``."""
+
+    def __init__(self, settings: AgentSettings, *, db_wait: float) -> None:
+        url = parse_url(settings.db_url, "AGENT_RUNTIME__DB_URL")
+        migrations = Path(__file__).parent / "migrations"
+        self._db_wait = db_wait
+        self.database = Database(url, module="agent", metadata=AgentBase.metadata, migrations=migrations)
+        agents = load_agents()
+        try:
+            client = create_client(
+                settings.llm_proxy_url, settings.llm_api_key, idle_timeout=settings.llm_idle_timeout
+            )
+        except ValueError as error:
+            raise StartError(f"AGENT_RUNTIME__LLM_PROXY_URL or AGENT_RUNTIME__LLM_API_KEY: {error}") from None
+        model = (settings.llm_model or FAKE_MODEL) if settings.llm_proxy_url else FAKE_MODEL
+        self.log = EventLog(self.database)
+        transitions = Transitions(self.log, agents, new_id())
+        self.runner = Runner(
+            self.database, transitions, agents, client, model=model, max_steps=settings.max_steps
+        )
+        self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
+        self.turns = TurnService(
+            self.database,
+            self.log,
+            transitions,
+            self.runner,
+            agents,
+            max_message_bytes=settings.max_message_bytes,
+            max_result_bytes=settings.max_result_bytes,
+        )
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Add the module to an application."""
+        app_config.route_handlers.append(router())
+        app_config.lifespan.append(self._lifespan)
+        app_config.dependencies |= {
+            "sessions": Provide(lambda: self.sessions, sync_to_thread=False),
+            "turns": Provide(lambda: self.turns, sync_to_thread=False),
+            "log": Provide(lambda: self.log, sync_to_thread=False),
+        }
+        return app_config
+
+    async def ready(self) -> bool:
+        """Tell whether the module can serve."""
+        return await self.database.ping()
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether a turn runs or a client follows a session."""
+        return bool(self.runner.running or self.log.readers)
+
+    def end_streams(self) -> None:
+        """End every event stream, so that the server can stop while clients are attached."""
+        self.log.close()
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Litestar) -> AsyncIterator[None]:
+        await self.database.start(self._db_wait)
+        await self.runner.recover()
+        try:
+            yield
+        finally:
+            self.log.close()
+            await self.runner.stop()
+            await self.database.stop()

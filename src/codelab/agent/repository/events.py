@@ -1,0 +1,89 @@
+"""SQL of the event log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+from sqlalchemy import Table, insert, select, update
+
+from codelab.agent.models import Session, SessionEvent
+from codelab.db import now
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+__all__ = ("Event", "append", "list_after", "newest_seq", "text_said")
+
+events = cast("Table", SessionEvent.__table__)
+sessions = cast("Table", Session.__table__)
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One event as it is stored; ``data`` is canonical JSON."""
+
+    seq: int
+    type: str
+    data: str
+    created_at: datetime
+
+
+async def append(
+    db: AsyncSession, session_db_id: int, new: Sequence[tuple[str, str]], *, messages: int = 0
+) -> list[Event]:
+    """Append events of (type, canonical JSON) to a session's log; ``messages`` is added to its message count.
+
+    The row of the session is the lock that keeps ``seq`` without gaps.
+    """
+    at = now()
+    counted = (
+        update(sessions)
+        .where(sessions.c.db_id == session_db_id)
+        .values(last_seq=sessions.c.last_seq + len(new))
+        .returning(sessions.c.last_seq)
+    )
+    if messages:  # not for each delta: that would move the session in the index of the list every 20 ms
+        counted = counted.values(message_count=sessions.c.message_count + messages, last_activity=at)
+    last = (await db.execute(counted)).scalar_one()
+    appended = [
+        Event(seq, kind, data, at) for seq, (kind, data) in enumerate(new, start=last - len(new) + 1)
+    ]
+    await db.execute(
+        insert(events),
+        [
+            {"session_db_id": session_db_id, "seq": e.seq, "type": e.type, "data": e.data, "created_at": at}
+            for e in appended
+        ],
+    )
+    return appended
+
+
+async def list_after(db: AsyncSession, session_db_id: int, after: int, limit: int) -> list[Event]:
+    """Return the events with ``seq`` > ``after`` in order, ``limit`` at most."""
+    found = await db.execute(
+        select(events.c.seq, events.c.type, events.c.data, events.c.created_at)
+        .where(events.c.session_db_id == session_db_id, events.c.seq > after)
+        .order_by(events.c.seq)
+        .limit(limit)
+    )
+    return [Event(*row) for row in found]
+
+
+async def newest_seq(db: AsyncSession, session_db_id: int) -> int:
+    """Return the ``seq`` of the newest event, 0 where there is none."""
+    found = await db.execute(select(sessions.c.last_seq).where(sessions.c.db_id == session_db_id))
+    return found.scalar_one()
+
+
+async def text_said(db: AsyncSession, session_db_id: int, message_id: str, since: int) -> str:
+    """Join the deltas of a message that began at ``since``: what was said of it so far."""
+    found = await db.execute(
+        select(events.c.data)
+        .where(events.c.session_db_id == session_db_id, events.c.seq >= since, events.c.type == "message.delta")
+        .order_by(events.c.seq)
+    )
+    deltas = (msgspec.json.decode(data) for (data,) in found)
+    return "".join(delta["text"] for delta in deltas if delta["message_id"] == message_id)

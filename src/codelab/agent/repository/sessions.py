@@ -1,0 +1,185 @@
+"""SQL of sessions, and of which agent they are with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import Select, Table, and_, func, insert, or_, select, update
+
+from codelab.agent.models import AgentContext, AgentSwitch, Session, SessionCounter, Turn
+from codelab.db import new_id, now
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+__all__ = (
+    "add",
+    "add_switch",
+    "count_live",
+    "find",
+    "find_by_key",
+    "list_live",
+    "list_switches",
+    "mark_deleted",
+    "set_fields",
+)
+
+sessions = cast("Table", Session.__table__)
+contexts = cast("Table", AgentContext.__table__)
+switches = cast("Table", AgentSwitch.__table__)
+counters = cast("Table", SessionCounter.__table__)
+turns = cast("Table", Turn.__table__)
+
+
+def _select() -> Select[Any]:
+    """Select live sessions with their agent and their active turn, in one statement."""
+    active = and_(turns.c.session_db_id == sessions.c.db_id, turns.c.state.in_(("running", "waiting")))
+    return (
+        select(
+            sessions,
+            contexts.c.id.label("context_id"),
+            contexts.c.current_agent,
+            contexts.c.switch_count,
+            contexts.c.updated_at.label("last_switch_at"),
+            turns.c.id.label("turn_id"),
+            turns.c.state.label("turn_state"),
+        )
+        .join(contexts, contexts.c.session_db_id == sessions.c.db_id)
+        .outerjoin(turns, active)
+        .where(sessions.c.deleted_at.is_(None))
+    )
+
+
+async def add(
+    db: AsyncSession, *, session_id: str, owner_id: str, title: str | None, agent: str, metadata: dict[str, Any]
+) -> int:
+    """Insert a session with its agent context and count it; return its internal key.
+
+    Raises ``sqlalchemy.exc.IntegrityError`` when the owner has a live session with that id.
+    """
+    at = now()
+    added = await db.execute(
+        insert(sessions)
+        .values(
+            id=session_id,
+            owner_id=owner_id,
+            title=title,
+            created_at=at,
+            updated_at=at,
+            last_activity=at,
+            is_active=True,
+            metadata_json=metadata,
+            message_count=0,
+            last_seq=0,
+        )
+        .returning(sessions.c.db_id)
+    )
+    db_id: int = added.scalar_one()
+    await db.execute(
+        insert(contexts).values(
+            id=new_id(), session_db_id=db_id, current_agent=agent, created_at=at, updated_at=at, switch_count=0
+        )
+    )
+    await _count(db, owner_id, 1)
+    return db_id
+
+
+async def _count(db: AsyncSession, owner_id: str, change: int) -> None:
+    counted = await db.execute(
+        update(counters)
+        .where(counters.c.owner_id == owner_id)
+        .values(live_sessions=counters.c.live_sessions + change)
+        .returning(counters.c.owner_id)
+    )
+    if counted.first() is None:
+        await db.execute(insert(counters).values(owner_id=owner_id, live_sessions=change))
+
+
+async def find(db: AsyncSession, owner_id: str, session_id: str) -> Row[Any] | None:
+    """Return a live session of its owner."""
+    found = await db.execute(_select().where(sessions.c.owner_id == owner_id, sessions.c.id == session_id))
+    return found.first()
+
+
+async def find_by_key(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
+    """Return a live session by its internal key."""
+    return (await db.execute(_select().where(sessions.c.db_id == session_db_id))).first()
+
+
+async def count_live(db: AsyncSession, owner_id: str) -> int:
+    """Return how many live sessions a person has."""
+    found = await db.execute(select(counters.c.live_sessions).where(counters.c.owner_id == owner_id))
+    return found.scalar_one_or_none() or 0
+
+
+async def list_live(
+    db: AsyncSession, owner_id: str, *, limit: int, before: tuple[datetime, int] | None, text: str | None
+) -> list[Row[Any]]:
+    """Return live sessions, the latest activity first; ``before`` is the (last_activity, db_id) of the last one seen."""
+    statement = _select().where(sessions.c.owner_id == owner_id)
+    if before is not None:
+        at, db_id = before
+        statement = statement.where(
+            or_(sessions.c.last_activity < at, and_(sessions.c.last_activity == at, sessions.c.db_id < db_id))
+        )
+    if text is not None:
+        statement = statement.where(func.lower(sessions.c.title).contains(text.lower(), autoescape=True))
+    found = await db.execute(
+        statement.order_by(sessions.c.last_activity.desc(), sessions.c.db_id.desc()).limit(limit)
+    )
+    return list(found)
+
+
+async def set_fields(db: AsyncSession, session_db_id: int, **values: Any) -> None:
+    """Change columns of a session and its ``updated_at``."""
+    await db.execute(update(sessions).where(sessions.c.db_id == session_db_id).values(updated_at=now(), **values))
+
+
+async def mark_deleted(db: AsyncSession, session_db_id: int, owner_id: str) -> None:
+    """Delete a session softly and uncount it."""
+    at = now()
+    values = {"deleted_at": at, "updated_at": at, "is_active": False}
+    await db.execute(update(sessions).where(sessions.c.db_id == session_db_id).values(values))
+    await _count(db, owner_id, -1)
+
+
+async def add_switch(
+    db: AsyncSession,
+    session: Row[Any],
+    *,
+    to_agent: str,
+    reason: str,
+    confidence: str | None,
+    by: str,
+) -> None:
+    """Record a hand-over and make the agent the current one."""
+    at = now()
+    from_agent = await db.scalar(select(contexts.c.current_agent).where(contexts.c.id == session.context_id))
+    await db.execute(
+        insert(switches).values(
+            id=new_id(),
+            context_db_id=session.context_id,
+            from_agent=from_agent,
+            to_agent=to_agent,
+            switched_at=at,
+            reason=reason,
+            confidence=confidence,
+            switched_by=by,
+        )
+    )
+    await db.execute(
+        update(contexts)
+        .where(contexts.c.id == session.context_id)
+        .values(current_agent=to_agent, updated_at=at, switch_count=contexts.c.switch_count + 1)
+    )
+
+
+async def list_switches(db: AsyncSession, context_id: str) -> list[Row[Any]]:
+    """Return the hand-overs of a session in order."""
+    found = await db.execute(
+        select(switches).where(switches.c.context_db_id == context_id).order_by(switches.c.switched_at, switches.c.id)
+    )
+    return list(found)

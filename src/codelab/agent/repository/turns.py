@@ -1,0 +1,168 @@
+"""SQL of turns and of the tool calls in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import Table, insert, select, update
+
+from codelab.agent.models import Session, ToolCall, Turn
+from codelab.db import now
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+__all__ = (
+    "add",
+    "add_call",
+    "close_call",
+    "end",
+    "find_active",
+    "find_call",
+    "list_open_calls",
+    "list_open_sessions",
+    "next_queued",
+    "request_call",
+    "set_state",
+    "start",
+    "taken_call_ids",
+)
+
+turns = cast("Table", Turn.__table__)
+calls = cast("Table", ToolCall.__table__)
+sessions = cast("Table", Session.__table__)
+
+OPEN_CALLS = ("awaiting_approval", "requested")
+
+
+async def add(db: AsyncSession, *, turn_id: str, session_db_id: int, message_id: str) -> int:
+    """Insert a queued turn; return its internal key, which orders the turns of a session."""
+    added = await db.execute(
+        insert(turns)
+        .values(
+            id=turn_id,
+            session_db_id=session_db_id,
+            message_id=message_id,
+            state="queued",
+            steps=0,
+            input_tokens=0,
+            output_tokens=0,
+            created_at=now(),
+        )
+        .returning(turns.c.db_id)
+    )
+    key: int = added.scalar_one()
+    return key
+
+
+async def find_active(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
+    """Return the turn of a session that is running or waiting."""
+    found = await db.execute(
+        select(turns).where(turns.c.session_db_id == session_db_id, turns.c.state.in_(("running", "waiting")))
+    )
+    return found.first()
+
+
+async def next_queued(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
+    """Return the queued turn of a session that is first in line."""
+    found = await db.execute(
+        select(turns)
+        .where(turns.c.session_db_id == session_db_id, turns.c.state == "queued")
+        .order_by(turns.c.db_id)
+        .limit(1)
+    )
+    return found.first()
+
+
+async def start(db: AsyncSession, turn_db_id: int, lease_owner: str) -> None:
+    """Make a queued turn the running one."""
+    values = {"state": "running", "started_at": now(), "lease_owner": lease_owner}
+    await db.execute(update(turns).where(turns.c.db_id == turn_db_id).values(values))
+
+
+async def set_state(db: AsyncSession, turn_db_id: int, state: str, **values: Any) -> None:
+    """Move an active turn between ``running`` and ``waiting``."""
+    await db.execute(update(turns).where(turns.c.db_id == turn_db_id).values(state=state, **values))
+
+
+async def end(
+    db: AsyncSession, turn_db_id: int, state: str, *, code: str | None = None, error: str | None = None
+) -> None:
+    """End a turn: ``completed``, ``failed`` or ``cancelled``."""
+    values = {"state": state, "ended_at": now(), "lease_owner": None, "error_code": code, "error": error}
+    await db.execute(update(turns).where(turns.c.db_id == turn_db_id).values(values))
+
+
+async def list_open_sessions(db: AsyncSession) -> list[int]:
+    """Return the sessions that have work to do: a running turn, or a queued one."""
+    found = await db.execute(
+        select(turns.c.session_db_id)
+        .join(sessions, sessions.c.db_id == turns.c.session_db_id)
+        .where(turns.c.state.in_(("running", "queued")), sessions.c.deleted_at.is_(None))
+        .distinct()
+    )
+    return list(found.scalars())
+
+
+async def add_call(
+    db: AsyncSession,
+    *,
+    session_db_id: int,
+    turn_db_id: int,
+    message_id: str,
+    call_id: str,
+    tool_name: str,
+    arguments: str,
+    state: str,
+) -> None:
+    """Insert a tool call; ``arguments`` is canonical JSON."""
+    await db.execute(
+        insert(calls).values(
+            session_db_id=session_db_id,
+            turn_db_id=turn_db_id,
+            message_id=message_id,
+            call_id=call_id,
+            tool_name=tool_name,
+            arguments=arguments,
+            edited=False,
+            state=state,
+            created_at=now(),
+        )
+    )
+
+
+async def find_call(db: AsyncSession, session_db_id: int, call_id: str) -> Row[Any] | None:
+    """Return a tool call of a session."""
+    found = await db.execute(select(calls).where(calls.c.session_db_id == session_db_id, calls.c.call_id == call_id))
+    return found.first()
+
+
+async def taken_call_ids(db: AsyncSession, session_db_id: int, call_ids: list[str]) -> set[str]:
+    """Return which of the call ids the session has already."""
+    found = await db.execute(
+        select(calls.c.call_id).where(calls.c.session_db_id == session_db_id, calls.c.call_id.in_(call_ids))
+    )
+    return set(found.scalars())
+
+
+async def list_open_calls(db: AsyncSession, turn_db_id: int) -> list[Row[Any]]:
+    """Return the calls of a turn that have no result yet, in order."""
+    found = await db.execute(
+        select(calls)
+        .where(calls.c.turn_db_id == turn_db_id, calls.c.state.in_(OPEN_CALLS))
+        .order_by(calls.c.db_id)
+    )
+    return list(found)
+
+
+async def request_call(db: AsyncSession, call_db_id: int, arguments: str, *, edited: bool) -> None:
+    """Hand an approved call to the client, with the arguments that were approved."""
+    values = {"state": "requested", "arguments": arguments, "edited": edited}
+    await db.execute(update(calls).where(calls.c.db_id == call_db_id).values(values))
+
+
+async def close_call(db: AsyncSession, call_db_id: int, state: str, completed_seq: int) -> None:
+    """End a call; ``completed_seq`` is the ``seq`` of its ``tool.completed`` event."""
+    values = {"state": state, "completed_seq": completed_seq, "completed_at": now()}
+    await db.execute(update(calls).where(calls.c.db_id == call_db_id).values(values))

@@ -1,0 +1,232 @@
+"""Sessions: the rules of making, finding, changing and deleting them. Another person's session does not exist."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from sqlalchemy.exc import IntegrityError
+
+from codelab.agent.agents import ORCHESTRATOR
+from codelab.agent.ownership import require_session
+from codelab.agent.repository import messages, sessions, turns
+from codelab.agent.schemas import (
+    AgentContextInfo,
+    History,
+    HistoryMessage,
+    NewSession,
+    SessionChange,
+    SessionInfo,
+    SessionList,
+    Switch,
+)
+from codelab.db import new_id
+from codelab.errors import BadRequest, Conflict
+from codelab.text import reject_unstorable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from codelab.agent.agents import Agent
+    from codelab.agent.log import EventLog
+    from codelab.agent.turns import Runner, Transitions
+    from codelab.db import Database, Transaction
+    from codelab.identity import Principal
+
+__all__ = ("SessionService",)
+
+T = TypeVar("T")
+
+
+class SessionService:
+    """Make, find, list, change and delete sessions of a person."""
+
+    def __init__(
+        self,
+        database: Database,
+        log: EventLog,
+        transitions: Transitions,
+        runner: Runner,
+        agents: Mapping[str, Agent],
+    ) -> None:
+        self._database = database
+        self._log = log
+        self._transitions = transitions
+        self._runner = runner
+        self._agents = agents
+
+    async def create(self, principal: Principal, new: NewSession) -> SessionInfo:
+        """Make a session.
+
+        Raises:
+            BadRequest: there is no such agent.
+            Conflict: this person has a session with that id.
+        """
+        if new.agent is not None and new.agent not in self._agents:
+            raise BadRequest(f"agent: must be one of {', '.join(self._agents)}", field="agent")
+        session_id = new.session_id or new_id()
+
+        async def unit(tx: Transaction) -> SessionInfo:
+            # Looked up first: a failed INSERT would send the whole batch of the writer back.
+            if await sessions.find(tx.session, principal.subject, session_id) is not None:
+                raise _exists(session_id)
+            db_id = await sessions.add(
+                tx.session,
+                session_id=session_id,
+                owner_id=principal.subject,
+                title=new.title,
+                agent=new.agent or ORCHESTRATOR,
+                metadata=new.metadata or {},
+            )
+            return await _info(tx.session, db_id)
+
+        try:
+            return await self._database.write(unit)
+        except IntegrityError:
+            raise _exists(session_id) from None
+
+    async def get(self, principal: Principal, session_id: str) -> SessionInfo:
+        """Return a session."""
+        async with self._database.read() as db:
+            return SessionInfo.from_row(await require_session(db, principal, session_id))
+
+    async def key(self, principal: Principal, session_id: str) -> int:
+        """Return the internal key of a session."""
+        async with self._database.read() as db:
+            db_id: int = (await require_session(db, principal, session_id)).db_id
+            return db_id
+
+    async def list(self, principal: Principal, *, limit: int, cursor: str | None, text: str | None) -> SessionList:
+        """Return a page of sessions, the latest activity first.
+
+        Raises:
+            BadRequest: the cursor is not one of ours, or the text cannot be searched.
+        """
+        before = _read_cursor(cursor, tuple[datetime, int]) if cursor else None
+        if before is not None and before[0].tzinfo is None:
+            raise _bad_cursor()
+        if text is not None:
+            reject_unstorable(text, "q")
+        async with self._database.read() as db:
+            rows = await sessions.list_live(db, principal.subject, limit=limit + 1, before=before, text=text)
+            total = None if text is not None else await sessions.count_live(db, principal.subject)
+        more = len(rows) > limit
+        page = rows[:limit]
+        next_cursor = _write_cursor((page[-1].last_activity, page[-1].db_id)) if more else None
+        return SessionList([SessionInfo.from_row(row) for row in page], total, limit, 0, next_cursor)
+
+    async def change(self, principal: Principal, session_id: str, change: SessionChange) -> SessionInfo:
+        """Change the title or the metadata of a session."""
+        values: dict[str, Any] = {}
+        if change.title is not msgspec.UNSET:
+            values["title"] = change.title
+        if change.metadata is not msgspec.UNSET:
+            values["metadata_json"] = change.metadata
+
+        async def unit(tx: Transaction) -> SessionInfo:
+            session = await require_session(tx.session, principal, session_id)
+            if values:
+                await sessions.set_fields(tx.session, session.db_id, **values)
+            return await _info(tx.session, session.db_id)
+
+        return await self._database.write(unit)
+
+    async def delete(self, principal: Principal, session_id: str) -> None:
+        """Delete a session softly: its turns are cancelled, its streams end."""
+
+        async def unit(tx: Transaction) -> str | None:
+            session = await require_session(tx.session, principal, session_id)
+            turn = await turns.find_active(tx.session, session.db_id)
+            if turn is not None:
+                await self._transitions.cancel(tx, turn, "The session was deleted")
+            while (queued := await turns.next_queued(tx.session, session.db_id)) is not None:
+                await self._transitions.cancel(tx, queued, "The session was deleted")
+            await sessions.mark_deleted(tx.session, session.db_id, principal.subject)
+            tx.after_commit(lambda: self._log.close_session(session.db_id))
+            return None if turn is None else str(turn.id)
+
+        turn_id = await self._database.write(unit)
+        if turn_id is not None:
+            await self._runner.interrupt(turn_id)
+
+    async def history(self, principal: Principal, session_id: str, *, limit: int, cursor: str | None) -> History:
+        """Return a page of messages in order, and all hand-overs."""
+        after = _read_cursor(cursor, tuple[int, int]) if cursor else None
+        async with self._database.read() as db:
+            session = await require_session(db, principal, session_id)
+            rows = await messages.list_page(db, session.db_id, after=after, limit=limit + 1)
+            switches = await sessions.list_switches(db, session.context_id)
+        page = rows[:limit]
+        next_cursor = _write_cursor((page[-1].turn_db_id, page[-1].seq)) if len(rows) > limit else None
+        return History(
+            session_id=session.id,
+            messages=[_history_message(row) for row in page],
+            message_count=session.message_count,
+            last_activity=session.last_activity,
+            current_agent=session.current_agent,
+            agent_history=[Switch.from_row(row) for row in switches],
+            next_cursor=next_cursor,
+        )
+
+    async def context(self, principal: Principal, session_id: str, *, with_history: bool) -> AgentContextInfo:
+        """Return which agent a session is with."""
+        async with self._database.read() as db:
+            session = await require_session(db, principal, session_id)
+            rows = await sessions.list_switches(db, session.context_id) if with_history else None
+        return AgentContextInfo(
+            id=session.context_id,
+            session_id=session.id,
+            current_agent=session.current_agent,
+            switch_count=session.switch_count,
+            switch_history=None if rows is None else [Switch.from_row(row) for row in rows],
+            last_switch_at=session.last_switch_at if session.switch_count else None,
+            created_at=session.created_at,
+        )
+
+
+
+async def _info(db: AsyncSession, db_id: int) -> SessionInfo:
+    row = await sessions.find_by_key(db, db_id)
+    assert row is not None
+    return SessionInfo.from_row(row)
+
+
+def _exists(session_id: str) -> Conflict:
+    return Conflict(f"You have a session {session_id!r} already.", code="session_exists", field="session_id")
+
+
+def _history_message(row: Row[Any]) -> HistoryMessage:
+    return HistoryMessage(
+        role=row.role,
+        content=row.content,
+        id=row.id,
+        created_at=row.timestamp,
+        turn_id=row.turn_id,
+        status=row.status,
+        agent=row.agent,
+        name=row.name,
+        tool_call_id=row.tool_call_id,
+        tool_calls=msgspec.json.decode(row.tool_calls) if row.tool_calls else None,
+    )
+
+
+def _write_cursor(values: tuple[Any, ...]) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(values)).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str, kind: type[T]) -> T:
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        return msgspec.json.decode(raw, type=kind)
+    except (binascii.Error, ValueError):
+        raise _bad_cursor() from None
+
+
+def _bad_cursor() -> BadRequest:
+    return BadRequest("cursor: is not a cursor that this API gave out", field="cursor")

@@ -1,0 +1,132 @@
+"""The tools that agents may ask for: names, descriptions and JSON Schemas, as the reference system has them.
+
+All of them but ``switch_mode`` run on the user's machine, by the client.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from codelab.agent.providers import ToolSpec
+from codelab.text import decode_lenient
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+__all__ = ("SWITCH_MODE", "TOOLS", "InvalidArguments", "check_arguments", "check_value")
+
+SWITCH_MODE = "switch_mode"
+_PATH = {"type": "string", "minLength": 1}
+
+
+class InvalidArguments(ValueError):
+    """Say why the arguments of a tool call do not fit its schema; the sentence is for the model."""
+
+
+def _spec(name: str, description: str, required: tuple[str, ...], **properties: dict[str, Any]) -> ToolSpec:
+    schema = {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+    return ToolSpec(name=name, description=description, parameters=schema)
+
+
+#: Every tool by name.
+TOOLS: dict[str, ToolSpec] = {
+    spec.name: spec
+    for spec in (
+        _spec(
+            "read_file",
+            "Read a text file of the project. Lines are counted from 1; start_line and end_line are inclusive.",
+            ("path",),
+            path=_PATH | {"description": "Path inside the project folder."},
+            encoding={"type": "string", "default": "utf-8"},
+            start_line={"type": "integer", "minimum": 1},
+            end_line={"type": "integer", "minimum": 1},
+        ),
+        _spec(
+            "write_file",
+            "Create a text file or replace all of its content. Needs a person's approval.",
+            ("path", "content"),
+            path=_PATH | {"description": "Path inside the project folder."},
+            content={"type": "string", "description": "The whole new content."},
+            encoding={"type": "string", "default": "utf-8"},
+            create_dirs={"type": "boolean", "default": False, "description": "Make missing parent folders."},
+            backup={"type": "boolean", "default": True, "description": "Keep the old content beside the file."},
+        ),
+        _spec(
+            "list_files",
+            "List files and folders.",
+            ("path",),
+            path=_PATH | {"description": "Folder inside the project; '.' is the project folder."},
+            recursive={"type": "boolean", "default": False},
+            include_hidden={"type": "boolean", "default": False},
+            pattern={"type": "string", "description": "Only names that match this glob, such as *.py."},
+        ),
+        _spec(
+            "create_directory",
+            "Make a folder. Needs a person's approval.",
+            ("path",),
+            path=_PATH,
+            recursive={"type": "boolean", "default": True, "description": "Make missing parents too."},
+        ),
+        _spec(
+            "execute_command",
+            "Run a command in the project folder and return its exit code and output. Needs a person's approval.",
+            ("command",),
+            command={"type": "string", "minLength": 1},
+            cwd={"type": "string", "description": "Folder inside the project to run in."},
+            timeout={"type": "integer", "minimum": 1, "maximum": 300, "default": 60, "description": "Seconds."},
+            shell={"type": "boolean", "default": False, "description": "Run through the shell (pipes, &&, …)."},
+        ),
+        _spec(
+            "search_in_code",
+            "Find lines in files that contain a text or match a regular expression.",
+            ("query",),
+            query={"type": "string", "minLength": 1},
+            path={"type": "string", "default": "."},
+            file_pattern={"type": "string", "description": "Only files whose name matches this glob."},
+            case_sensitive={"type": "boolean", "default": False},
+            regex={"type": "boolean", "default": False},
+            max_results={"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+        ),
+        _spec(
+            SWITCH_MODE,
+            "Hand the conversation to another agent when the task needs abilities that you do not have.",
+            ("mode",),
+            mode={"type": "string", "enum": ["orchestrator", "coder", "architect", "debug", "ask"]},
+            reason={"type": "string", "default": "Task requires different agent capabilities"},
+        ),
+    )
+}
+
+
+@lru_cache(maxsize=256)
+def _validator(name: str) -> Validator:
+    # Imported late: jsonschema costs 60 ms that a client command or a migration need not pay.
+    from jsonschema import Draft202012Validator
+
+    validator: Validator = Draft202012Validator(TOOLS[name].parameters)
+    return validator
+
+
+def check_arguments(name: str, arguments: str) -> dict[str, Any]:
+    """Read the JSON arguments of a call and check them against the tool's schema.
+
+    Raises:
+        InvalidArguments: no JSON object, or it does not fit; the message names the member.
+    """
+    try:
+        value = decode_lenient((arguments or "{}").encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        raise InvalidArguments("The arguments are not valid JSON.") from None
+    if not isinstance(value, dict):
+        raise InvalidArguments("The arguments must be a JSON object.")
+    return check_value(name, value)
+
+
+def check_value(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    """Check arguments that are a JSON object already. See ``check_arguments``."""
+    error = next(iter(sorted(_validator(name).iter_errors(value), key=str)), None)
+    if error is not None:
+        place = ".".join(str(part) for part in error.absolute_path)
+        raise InvalidArguments(f"{place}: {error.message[:500]}" if place else error.message[:500])
+    return value

@@ -1,0 +1,248 @@
+"""The runner: one task for each session that has work, from one model call to the next.
+
+It keeps nothing that the database does not have. ``wake`` is all that recovery needs: a running turn that nobody works on is taken
+up where the log ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from codelab.agent.agents import ORCHESTRATOR
+from codelab.agent.providers import ModelError, ModelRequest, TextDelta, ToolCallBuffer, ToolCallDelta, Usage
+from codelab.agent.repository import messages, sessions, turns
+from codelab.agent.routing import route_by_keywords
+from codelab.agent.tools import TOOLS
+from codelab.agent.turns import transcript
+from codelab.agent.turns.answer import open_answer
+from codelab.agent.turns.transitions import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Row
+
+    from codelab.agent.agents import Agent
+    from codelab.agent.providers import ModelClient
+    from codelab.agent.turns.transitions import Transitions
+    from codelab.db import Database, Transaction
+
+__all__ = ("Runner",)
+
+logger = logging.getLogger(__name__)
+
+#: Seconds until a session whose work failed unexpectedly (the database was away) is taken up again: first and longest.
+RETRY_FIRST, RETRY_LONGEST = 0.5, 15.0
+
+
+class _Work(msgspec.Struct):
+    """One model call to make."""
+
+    session: Any
+    turn: Any
+
+
+class Runner:
+    """Run the turns of all sessions, one at a time in each."""
+
+    def __init__(
+        self,
+        database: Database,
+        transitions: Transitions,
+        agents: Mapping[str, Agent],
+        client: ModelClient,
+        *,
+        model: str,
+        max_steps: int,
+    ) -> None:
+        self._database = database
+        self._transitions = transitions
+        self._agents = agents
+        self._client = client
+        self._model = model
+        self._max_steps = max_steps
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._again: set[int] = set()
+        self._steps: dict[str, asyncio.Task[None]] = {}
+        self._stopping = False
+
+    @property
+    def running(self) -> int:
+        """How many sessions are worked on now."""
+        return len(self._tasks)
+
+    async def recover(self) -> None:
+        """Take up every turn that an earlier process left running or queued."""
+        async with self._database.read() as db:
+            left = await turns.list_open_sessions(db)
+        for session_db_id in left:
+            self.wake(session_db_id)
+
+    def wake(self, session_db_id: int) -> None:
+        """See to the work of a session; called after each commit that may have made some."""
+        if self._stopping:
+            return
+        if session_db_id in self._tasks:
+            self._again.add(session_db_id)
+            return
+        task = asyncio.create_task(self._serve(session_db_id), name=f"codelab-session-{session_db_id}")
+        self._tasks[session_db_id] = task
+
+    async def interrupt(self, turn_id: str) -> None:
+        """Stop the model call of a turn, if one is under way."""
+        step = self._steps.get(turn_id)
+        if step is not None:
+            step.cancel()
+            await asyncio.wait([step])
+
+    async def stop(self) -> None:
+        """Stop all model calls; their turns stay running in the database and go on in the next process."""
+        self._stopping = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close()
+
+    async def _serve(self, session_db_id: int) -> None:
+        delay = RETRY_FIRST
+        try:
+            while True:
+                self._again.discard(session_db_id)
+                try:
+                    while work := await self._database.write(lambda tx: self._take(tx, session_db_id)):
+                        await self._run_step(work)
+                        delay = RETRY_FIRST
+                except Exception:
+                    logger.exception("a turn met an error and will be taken up again", extra={"retry_in": delay})
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, RETRY_LONGEST)
+                    continue
+                # No await between this check and the removal: a wake that comes later starts a new task.
+                if session_db_id not in self._again:
+                    return
+        finally:
+            self._tasks.pop(session_db_id, None)
+
+    async def _take(self, tx: Transaction, session_db_id: int) -> _Work | None:
+        """Find the next model call to make, and leave the session ready for it."""
+        session = await sessions.find_by_key(tx.session, session_db_id)
+        if session is None:
+            return None
+        turn = await turns.find_active(tx.session, session_db_id)
+        if turn is not None and turn.state == "waiting":
+            return None
+        if turn is None:
+            turn = await turns.next_queued(tx.session, session_db_id)
+            if turn is None:
+                return None
+            await self._transitions.start(tx, session, turn)
+        await self._transitions.interrupt_answer(tx, turn)  # an earlier attempt was cut off
+        return _Work(session=session, turn=turn)
+
+    async def _run_step(self, work: _Work) -> None:
+        """Make one model call in a task of its own, so that a cancel by a person stops it and not the session's work."""
+        step = asyncio.create_task(self._step(work), name=f"codelab-step-{work.turn.id}")
+        self._steps[work.turn.id] = step
+        try:
+            await asyncio.wait([step])
+        except asyncio.CancelledError:
+            step.cancel()
+            await asyncio.wait([step])
+            raise
+        finally:
+            self._steps.pop(work.turn.id, None)
+        if not step.cancelled() and (error := step.exception()) is not None:
+            raise error
+
+    async def _step(self, work: _Work) -> None:
+        session, turn = work.session, work.turn
+        if turn.steps >= self._max_steps:
+            error = f"The turn stopped after {turn.steps} model calls (AGENT_RUNTIME__MAX_STEPS)."
+            await self._fail(session.db_id, turn.id, "too_many_steps", error)
+            return
+        session = await self._route(session, turn)
+        agent = self._agents[session.current_agent]
+        async with self._database.read() as db:
+            rows = await messages.list_transcript(db, session.db_id, turn.db_id)
+        request = ModelRequest(
+            model=self._model,
+            messages=transcript.build(agent, session.metadata_json.get("instructions"), rows),
+            tools=tuple(TOOLS[name] for name in agent.tools),
+            temperature=agent.temperature,
+        )
+        try:
+            answer = await self._ask_model(turn, agent, request)
+        except ModelError as error:
+            await self._fail(session.db_id, turn.id, error.code, error.message)
+            return
+
+        async def complete(tx: Transaction) -> None:
+            current = await self._still_running(tx, session.db_id, turn.id)
+            fresh = await sessions.find_by_key(tx.session, session.db_id)
+            if current is not None and fresh is not None:
+                await self._transitions.complete_answer(tx, fresh, current, answer)
+
+        await self._database.write(complete)
+
+    async def _route(self, session: Row[Any], turn: Row[Any]) -> Row[Any]:
+        """Hand a request that is with the orchestrator to the specialist for it."""
+        if session.current_agent != ORCHESTRATOR or turn.steps:
+            return session
+        async with self._database.read() as db:
+            rows = await messages.list_transcript(db, session.db_id, turn.db_id)
+        route = route_by_keywords(next((row.content for row in reversed(rows) if row.role == "user"), ""))
+
+        async def switch(tx: Transaction) -> Row[Any] | None:
+            fresh = await sessions.find_by_key(tx.session, session.db_id)
+            if fresh is None or fresh.current_agent != ORCHESTRATOR:
+                return fresh
+            await self._transitions.switch(
+                tx, fresh, to_agent=route.agent, reason=route.reason, confidence=route.confidence, by="router"
+            )
+            return await sessions.find_by_key(tx.session, session.db_id)
+
+        return await self._database.write(switch) or session
+
+    async def _ask_model(self, turn: Row[Any], agent: Agent, request: ModelRequest) -> Answer:
+        """Stream one answer into the log and return it whole."""
+        buffer = ToolCallBuffer()
+        usage: Usage | None = None
+
+        async def write(message_id: str, offset: int, text: str) -> None:
+            async def unit(tx: Transaction) -> None:
+                if await self._still_running(tx, turn.session_db_id, turn.id) is not None:
+                    await self._transitions.say(
+                        tx, turn, agent=agent.name, model=request.model, message_id=message_id, offset=offset, text=text
+                    )
+
+            await self._database.write(unit)
+
+        async with open_answer(write) as answer, contextlib.aclosing(self._client.stream(request)) as deltas:  # type: ignore[type-var]
+            async for delta in deltas:
+                if isinstance(delta, TextDelta):
+                    answer.feed(delta.text)
+                elif isinstance(delta, ToolCallDelta):
+                    buffer.add(delta)
+                elif isinstance(delta, Usage):
+                    usage = delta
+        return Answer(answer.message_id, request.model, answer.text, tuple(buffer.calls()), usage)
+
+    async def _fail(self, session_db_id: int, turn_id: str, code: str, error: str) -> None:
+        async def unit(tx: Transaction) -> None:
+            turn = await self._still_running(tx, session_db_id, turn_id)
+            if turn is not None:
+                await self._transitions.fail(tx, turn, code, error)
+
+        await self._database.write(unit)
+
+    @staticmethod
+    async def _still_running(tx: Transaction, session_db_id: int, turn_id: str) -> Row[Any] | None:
+        """Return the turn if it is still this session's running one: a person may have cancelled it meanwhile."""
+        turn = await turns.find_active(tx.session, session_db_id)
+        return turn if turn is not None and turn.id == turn_id and turn.state == "running" else None

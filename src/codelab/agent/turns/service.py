@@ -1,0 +1,267 @@
+"""The commands of clients on turns. Each is one unit of work; what it allows is decided inside it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from codelab.agent import gate
+from codelab.agent.ownership import PUBLIC_ID, require_session
+from codelab.agent.repository import approvals, messages, sessions, turns
+from codelab.agent.schemas import Approval, MessageAccepted, ToolResultTaken, TurnState
+from codelab.agent.tools import InvalidArguments
+from codelab.db import new_id
+from codelab.errors import BadRequest, Conflict, NotFound, TooLarge
+from codelab.text import canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Row
+
+    from codelab.agent.agents import Agent
+    from codelab.agent.log import EventLog
+    from codelab.agent.turns.runner import Runner
+    from codelab.agent.turns.transitions import Transitions
+    from codelab.db import Database, Transaction
+    from codelab.identity import Principal
+
+__all__ = ("TurnService",)
+
+TITLE_LENGTH = 500
+
+
+class TurnService:
+    """Take messages, tool results, decisions, cancels and switches from clients."""
+
+    def __init__(
+        self,
+        database: Database,
+        log: EventLog,
+        transitions: Transitions,
+        runner: Runner,
+        agents: Mapping[str, Agent],
+        *,
+        max_message_bytes: int,
+        max_result_bytes: int,
+    ) -> None:
+        self._database = database
+        self._log = log
+        self._transitions = transitions
+        self._runner = runner
+        self._agents = agents
+        self._max_message_bytes = max_message_bytes
+        self._max_result_bytes = max_result_bytes
+
+    async def post_message(self, principal: Principal, session_id: str, content: str) -> MessageAccepted:
+        """Take a user's message and queue the turn that answers it.
+
+        Raises:
+            BadRequest: the content is empty.
+            TooLarge: it is over ``AGENT_RUNTIME__MAX_MESSAGE_BYTES``.
+            NotFound: no such session of this person.
+        """
+        if not content.strip():
+            raise BadRequest("content: must not be empty", field="content")
+        if len(content.encode()) > self._max_message_bytes:
+            raise TooLarge(f"content: must not be over {self._max_message_bytes} bytes", field="content")
+        message_id, turn_id = new_id(), new_id()
+
+        async def unit(tx: Transaction) -> MessageAccepted:
+            session = await require_session(tx.session, principal, session_id)
+            turn_db_id = await turns.add(
+                tx.session, turn_id=turn_id, session_db_id=session.db_id, message_id=message_id
+            )
+            data = {"message_id": message_id, "turn_id": turn_id, "role": "user", "content": content}
+            seq = await self._log.append(tx, session.db_id, ("message.created", data), messages=1)
+            await messages.add(
+                tx.session,
+                message_id=message_id,
+                session_db_id=session.db_id,
+                turn_db_id=turn_db_id,
+                seq=seq,
+                role="user",
+                content=content,
+            )
+            if session.title is None:
+                title = " ".join(content.split())[:TITLE_LENGTH]
+                await sessions.set_fields(tx.session, session.db_id, title=title)
+            tx.after_commit(lambda: self._runner.wake(session.db_id))
+            return MessageAccepted(message_id=message_id, turn_id=turn_id, seq=seq)
+
+        return await self._database.write(unit)
+
+    async def take_result(
+        self, principal: Principal, session_id: str, call_id: str, result: Any, error: str | None
+    ) -> ToolResultTaken:
+        """Take the client's result of a call, once; a repeated one gets what was recorded.
+
+        Raises:
+            NotFound: no such session of this person, or no such call in it.
+            Conflict: a person has not approved the call yet.
+            TooLarge: it is over ``AGENT_RUNTIME__MAX_RESULT_BYTES``.
+        """
+        if len(canonical_json(error if error is not None else result).encode()) > self._max_result_bytes:
+            field = "error" if error is not None else "result"
+            raise TooLarge(f"{field}: must not be over {self._max_result_bytes} bytes", field=field)
+
+        async def unit(tx: Transaction) -> ToolResultTaken:
+            session = await require_session(tx.session, principal, session_id)
+            call = await turns.find_call(tx.session, session.db_id, call_id)
+            if call is None:
+                raise NotFound(f"call_id: this session has no call {call_id!r}", code="unknown_call", field="call_id")
+            if call.state == "awaiting_approval":
+                raise Conflict("A person has not approved this call yet.", code="approval_pending", field="call_id")
+            if call.state != "requested":
+                return ToolResultTaken(call_id=call_id, status=call.state, seq=call.completed_seq)
+            turn = await turns.find_active(tx.session, session.db_id)
+            assert turn is not None and turn.db_id == call.turn_db_id
+            status = "failed" if error is not None else "completed"
+            seq = await self._transitions.answer_call(tx, turn, call, status, result=result, error=error)
+            await self._resume(tx, turn)
+            return ToolResultTaken(call_id=call_id, status=status, seq=seq)
+
+        return await self._database.write(unit)
+
+    async def decide(
+        self,
+        principal: Principal,
+        session_id: str,
+        approval_id: str,
+        decision: str,
+        modified: dict[str, Any] | None,
+        feedback: str | None,
+    ) -> Approval:
+        """Take a person's decision about a call, once, by compare-and-set.
+
+        Raises:
+            BadRequest: the modified arguments are missing, do not fit the tool, or the policy denies them.
+            NotFound: no such session of this person, or no such approval in it.
+            Conflict: it was decided already; the decision is in the problem's member ``approval``.
+        """
+        if (decision == "edit") != (modified is not None):
+            problem = "is required for edit" if decision == "edit" else "is for edit only"
+            raise BadRequest(f"modified_arguments: {problem}", field="modified_arguments")
+
+        async def unit(tx: Transaction) -> Approval:
+            session = await require_session(tx.session, principal, session_id)
+            known = re.fullmatch(PUBLIC_ID, approval_id)
+            row = await approvals.find(tx.session, session.db_id, approval_id) if known else None
+            if row is None:
+                raise NotFound("This session has no such approval.", code="unknown_approval")
+            if row.status != "pending":
+                decided = msgspec.to_builtins(Approval.from_row(row))
+                raise Conflict(
+                    f"This was decided already: {row.status}.", code="approval_decided", extra={"approval": decided}
+                )
+            arguments = msgspec.json.decode(row.arguments)
+            if modified is not None:
+                arguments = self._check_edit(row, modified)
+            status = "rejected" if decision == "reject" else "approved"
+            await approvals.resolve(
+                tx.session,
+                approval_id,
+                status=status,
+                decision=decision,
+                decided_by=principal.subject,
+                feedback=feedback,
+                arguments=canonical_json(arguments),
+            )
+            await self._carry_out(tx, row, status, decision, arguments, feedback, principal)
+            final = await approvals.find(tx.session, session.db_id, approval_id)
+            assert final is not None
+            return Approval.from_row(final)
+
+        return await self._database.write(unit)
+
+    def _check_edit(self, row: Row[Any], modified: dict[str, Any]) -> dict[str, Any]:
+        try:
+            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, modified)
+        except InvalidArguments as error:
+            raise BadRequest(f"modified_arguments: {error}", field="modified_arguments") from None
+        if verdict.effect == "deny":
+            raise BadRequest(f"modified_arguments: {verdict.reason}", code="denied", field="modified_arguments")
+        return verdict.arguments
+
+    async def _carry_out(
+        self,
+        tx: Transaction,
+        row: Row[Any],
+        status: str,
+        decision: str,
+        arguments: dict[str, Any],
+        feedback: str | None,
+        principal: Principal,
+    ) -> None:
+        turn = await turns.find_active(tx.session, row.session_db_id)
+        call = await turns.find_call(tx.session, row.session_db_id, row.call_id)
+        assert turn is not None and call is not None
+        await self._transitions.tell_resolved(
+            tx, turn, row, status, decision, arguments, feedback=feedback, decided_by=principal.subject
+        )
+        if status == "approved":
+            edited = decision == "edit"
+            await turns.request_call(tx.session, call.db_id, canonical_json(arguments), edited=edited)
+            await self._transitions.request(tx, turn, call, arguments, approval_id=row.request_id)
+            return
+        result = {
+            "status": "rejected",
+            "tool_name": row.tool_name,
+            "feedback": feedback or "User rejected this operation",
+        }
+        await self._transitions.answer_call(tx, turn, call, "rejected", result=result)
+        await self._resume(tx, turn)
+
+    async def list_pending(self, principal: Principal, session_id: str) -> list[Approval]:
+        """Return what waits for a person in a session, oldest first."""
+        async with self._database.read() as db:
+            session = await require_session(db, principal, session_id)
+            return [Approval.from_row(row) for row in await approvals.list_pending(db, session.db_id)]
+
+    async def cancel(self, principal: Principal, session_id: str) -> TurnState:
+        """Stop the active turn: the model call at once, open calls answered as cancelled; what was said stays."""
+        async with self._database.read() as db:
+            session = await require_session(db, principal, session_id)
+
+        async def unit(tx: Transaction) -> TurnState:
+            await require_session(tx.session, principal, session_id)
+            turn = await turns.find_active(tx.session, session.db_id)
+            if turn is None or turn.id != session.turn_id:
+                return TurnState(turn_id=None, state=None)
+            await self._transitions.cancel(tx, turn, "Cancelled by the user")
+            tx.after_commit(lambda: self._runner.wake(session.db_id))
+            return TurnState(turn_id=turn.id, state="cancelled")
+
+        if session.turn_id is None:
+            return TurnState(turn_id=None, state=None)
+        state = await self._database.write(unit)
+        await self._runner.interrupt(session.turn_id)
+        return state
+
+    async def switch(self, principal: Principal, session_id: str, to_agent: str, reason: str | None) -> None:
+        """Hand the session to another agent, from the next model call on.
+
+        Raises:
+            BadRequest: there is no such agent.
+            Conflict: the session is with that agent already.
+        """
+        if to_agent not in self._agents:
+            known = ", ".join(self._agents)
+            raise BadRequest(f"target_agent: must be one of {known}", field="target_agent")
+
+        async def unit(tx: Transaction) -> None:
+            session = await require_session(tx.session, principal, session_id)
+            if session.current_agent == to_agent:
+                raise Conflict(f"The session is with {to_agent} already.", code="same_agent", field="target_agent")
+            await self._transitions.switch(
+                tx, session, to_agent=to_agent, reason=reason or "User requested", confidence="high", by="user"
+            )
+
+        await self._database.write(unit)
+
+    async def _resume(self, tx: Transaction, turn: Row[Any]) -> None:
+        if await self._transitions.resume_when_answered(tx, turn):
+            tx.after_commit(lambda: self._runner.wake(turn.session_db_id))
+

@@ -1,0 +1,69 @@
+"""The transcript that a model is sent: valid at every call, each tool call with exactly one result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from codelab.agent.providers import ChatMessage, ToolCall
+from codelab.text import canonical_json, scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Row
+
+    from codelab.agent.agents import Agent
+
+__all__ = ("build", "result_text", "tool_calls_json")
+
+
+def build(agent: Agent, instructions: str | None, rows: Iterable[Row[Any]]) -> tuple[ChatMessage, ...]:
+    """Put the system prompt before the stored messages; a session's own instructions follow the agent's."""
+    prompt = agent.prompt
+    if instructions:
+        prompt = f"{prompt}\n\nInstructions of this project (AGENTS.md):\n\n{instructions}"
+    messages = [ChatMessage(role="system", content=prompt)]
+    for row in rows:
+        calls = _tool_calls(row.tool_calls) if row.tool_calls else ()
+        messages.append(
+            ChatMessage(
+                role=row.role,
+                content=row.content,
+                tool_calls=calls,
+                tool_call_id=row.tool_call_id,
+                name=row.name,
+            )
+        )
+    return tuple(messages)
+
+
+def _tool_calls(stored: str) -> tuple[ToolCall, ...]:
+    return tuple(
+        ToolCall(id=call["id"], name=call["function"]["name"], arguments=call["function"]["arguments"])
+        for call in msgspec.json.decode(stored)
+    )
+
+
+def tool_calls_json(calls: Sequence[ToolCall]) -> str | None:
+    """Write tool calls in OpenAI's shape, as the column ``messages.tool_calls`` keeps them."""
+    if not calls:
+        return None
+    return canonical_json([{"id": call.id, "type": "function", "function": _function(call)} for call in calls])
+
+
+def _function(call: ToolCall) -> dict[str, str]:
+    # Servers refuse a transcript whose arguments are no JSON object; the model reads what was wrong in the call's result.
+    try:
+        valid = isinstance(msgspec.json.decode(call.arguments), dict)
+    except (msgspec.DecodeError, RecursionError):
+        valid = False
+    return {"name": scrub(call.name), "arguments": call.arguments if valid else "{}"}
+
+
+def result_text(result: Any, error: str | None) -> str:
+    """Write a tool's outcome as the model sees it: text as it is, other JSON canonically, an error marked as such."""
+    if error is not None:
+        return f"Error: {error}"
+    return result if isinstance(result, str) else canonical_json(result)
