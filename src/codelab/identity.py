@@ -26,7 +26,8 @@ SCOPES = {
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Name a caller whose identity was proven.
 
-    ``subject`` is the stable id of the person (the ``sub`` of RFC 9068), ``client_id`` the OAuth client that acts for them.
+    ``subject`` is the stable id of the person (the ``sub`` of RFC 9068), ``client_id`` the OAuth client that acts for
+    them.
     """
 
     subject: str

@@ -1,7 +1,7 @@
 """A person's own local server: how ``codelab chat`` finds it and proves that it is theirs.
 
-An address is never a credential: another user of the machine may take a port that this server has left. So a client asks for a proof
-that needs the secret of a file only this person can read, before it sends anything.
+An address is never a credential: another user of the machine may take a port that this server has left. So a client
+asks for a proof that needs the secret of a file only this person can read, before it sends anything.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ CHECK_EVERY = 1.0
 def data_dir(environ: Mapping[str, str]) -> Path:
     """Return the person's data folder."""
     chosen = environ.get("CODELAB_DATA_DIR")
-    return Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_data_dir("codelab", appauthor=False))
+    return (
+        Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_data_dir("codelab", appauthor=False))
+    )
 
 
 def local_environ(environ: Mapping[str, str]) -> dict[str, str]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import re
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from litestar import MediaType, Request, Response
+from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from litestar.types import ExceptionHandlersMap
 
 from codelab.db.faults import is_unavailable
 from codelab.errors import BadRequest, CodelabError, Unavailable
 
+if TYPE_CHECKING:
+    from litestar.types import ExceptionHandlersMap
+
 __all__ = ("EXCEPTION_HANDLERS", "PROBLEM_JSON")
 
 PROBLEM_JSON = "application/problem+json"
+_MISSING = re.compile(r"missing required field `(.+?)`")
 logger = logging.getLogger(__name__)
 
 
@@ -31,9 +35,7 @@ def _problem(request: Request[Any, Any, Any], error: CodelabError) -> Response[d
         document["field"] = error.field
     if (request_id := request.scope.get("request_id")) is not None:
         document["request_id"] = request_id
-    return Response(
-        document | error.extra, status_code=error.status, headers=error.headers, media_type=PROBLEM_JSON
-    )
+    return Response(document | error.extra, status_code=error.status, headers=error.headers, media_type=PROBLEM_JSON)
 
 
 def _from_domain(request: Request[Any, Any, Any], error: CodelabError) -> Response[dict[str, Any]]:
@@ -49,6 +51,8 @@ def _from_http(request: Request[Any, Any, Any], error: HTTPException) -> Respons
         field = str(first.get("key", "")).removeprefix("data.") or None
         field = None if field == "data" else field
         message = str(first.get("message", detail)).partition(" - at `")[0]
+        if field is None and (missing := _MISSING.search(message)):
+            field, message = missing.group(1), "is required"
         detail = f"{field}: {message}" if field else f"The body does not fit: {message}"
     elif status == HTTPStatus.BAD_REQUEST:
         detail = detail.partition("\n")[0]

@@ -153,7 +153,7 @@ class AuthSettings:
     jwt_issuer: str | None = _variable(
         "AUTH_SERVICE__JWT_ISSUER",
         "",
-        "`iss` of access tokens. Default: the address that the server binds, for loopback only; any other bind needs it.",
+        "`iss` of access tokens. Default: the address that the server binds; any bind but loopback needs it.",
         _optional,
     )
     jwt_audience: str = _variable("AUTH_SERVICE__JWT_AUDIENCE", "codelab-api", "`aud` of access tokens.", _text)
@@ -241,7 +241,7 @@ class Settings:
         settings = cls(_read(AgentSettings, environ), _read(AuthSettings, environ), _read(ServerSettings, environ))
         if settings.agent.llm_proxy_url and not settings.agent.llm_model:
             raise StartError(
-                "AGENT_RUNTIME__LLM_MODEL is not set: AGENT_RUNTIME__LLM_PROXY_URL needs the name of a model to ask for."
+                "AGENT_RUNTIME__LLM_MODEL is not set: AGENT_RUNTIME__LLM_PROXY_URL needs the name of a model."
             )
         return settings
 

@@ -1,7 +1,8 @@
 """Text that both databases can hold, and JSON that survives them byte for byte.
 
 PostgreSQL refuses U+0000, and UTF-8 has no lone surrogates. What a person sends with one of them is refused
-(``reject_unstorable``), what a model or a tool says is kept with U+FFFD in its place (``scrub``), the same on both databases.
+(``reject_unstorable``), what a model or a tool says is kept with U+FFFD in its place (``scrub``), the same on both
+databases.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The gate: the one function that a tool call passes before anything happens.
 
-Does this agent have this tool, do the arguments fit its schema, do the agent's path rules allow it, what does the policy say?
+Does this agent have this tool, do the arguments fit its schema, do the agent's path rules allow it, what does the
+policy say?
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ def _judge(agent: Agent, tool: str, arguments: dict[str, Any]) -> Verdict:
     if (pattern := agent.path_rules.get(tool)) is not None:
         path = posixpath.normpath(str(arguments.get("path", "")).replace("\\", "/"))
         if pattern.fullmatch(path) is None:
-            reason = f"The agent {agent.name} may use {tool} only on paths that match {pattern.pattern}; {path} does not."
+            reason = (
+                f"The agent {agent.name} may use {tool} only on paths that match {pattern.pattern}; {path} does not."
+            )
             return Verdict("deny", reason, arguments)
     rule = policy.decide(tool)
     return Verdict(rule.effect, rule.reason, arguments)

@@ -140,7 +140,8 @@ class EventLog:
         """Yield batches of events after a cursor, first from the database, then as they are committed.
 
         An empty batch means that nothing happened for ``keep_alive`` seconds. Ends when the session is closed. The
-        subscription is made before the first read, so that no event falls between them; ``seq`` removes what came twice.
+        subscription is made before the first read, so that no event falls between them; ``seq`` removes what came
+        twice.
         """
         cursor = after
         with self.subscribe(session_db_id) as subscription:

@@ -1,7 +1,8 @@
 """The tables of module ``agent``.
 
-The five tables of the reference system keep their names and columns; ``db_id`` is our internal key, since a public session id is
-unique per owner only. ``session_events`` is the log that every client follows, ``turns`` and ``tool_calls`` are the work.
+The five tables of the reference system keep their names and columns; ``db_id`` is our internal key, since a public
+session id is unique per owner only. ``session_events`` is the log that every client follows, ``turns`` and
+``tool_calls`` are the work.
 """
 
 from __future__ import annotations

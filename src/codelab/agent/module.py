@@ -15,7 +15,7 @@ from codelab.agent.models import AgentBase
 from codelab.agent.providers import create_client
 from codelab.agent.routes import router
 from codelab.agent.sessions import SessionService
-from codelab.agent.turns import Runner, Transitions, TurnService
+from codelab.agent.turns import CallTransitions, Runner, Transitions, TurnService
 from codelab.db import Database, new_id, parse_url
 from codelab.errors import StartError
 
@@ -43,22 +43,22 @@ class AgentModule(InitPlugin):
         self.database = Database(url, module="agent", metadata=AgentBase.metadata, migrations=migrations)
         agents = load_agents()
         try:
-            client = create_client(
-                settings.llm_proxy_url, settings.llm_api_key, idle_timeout=settings.llm_idle_timeout
-            )
+            client = create_client(settings.llm_proxy_url, settings.llm_api_key, idle_timeout=settings.llm_idle_timeout)
         except ValueError as error:
             raise StartError(f"AGENT_RUNTIME__LLM_PROXY_URL or AGENT_RUNTIME__LLM_API_KEY: {error}") from None
         model = (settings.llm_model or FAKE_MODEL) if settings.llm_proxy_url else FAKE_MODEL
         self.log = EventLog(self.database)
-        transitions = Transitions(self.log, agents, new_id())
+        calls = CallTransitions(self.log)
+        transitions = Transitions(self.log, calls, agents, new_id())
         self.runner = Runner(
-            self.database, transitions, agents, client, model=model, max_steps=settings.max_steps
+            self.database, self.log, transitions, agents, client, model=model, max_steps=settings.max_steps
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
         self.turns = TurnService(
             self.database,
             self.log,
             transitions,
+            calls,
             self.runner,
             agents,
             max_message_bytes=settings.max_message_bytes,

@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 from litestar.response import Stream
 
+from codelab.agent.agents import load_agents
 from codelab.agent.log import EventLog
 from codelab.agent.schemas import (
     AgentInfo,
@@ -29,7 +30,6 @@ from codelab.agent.schemas import (
     ToolResultTaken,
     TurnState,
 )
-from codelab.agent.agents import load_agents
 from codelab.agent.sessions import SessionService
 from codelab.agent.stream import HEADERS, read_cursor, render
 from codelab.agent.turns import TurnService
@@ -171,9 +171,7 @@ async def decide_approval(
     turns: NamedDependency[TurnService],
 ) -> Approval:
     """Take a person's decision."""
-    return await turns.decide(
-        principal, session_id, approval_id, data.decision, data.modified_arguments, data.feedback
-    )
+    return await turns.decide(principal, session_id, approval_id, data.decision, data.modified_arguments, data.feedback)
 
 
 @post("/sessions/{session_id:str}/cancel", status_code=200, summary="Stop the active turn")

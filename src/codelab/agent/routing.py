@@ -12,7 +12,10 @@ import msgspec
 __all__ = ("Route", "route_by_keywords")
 
 _GROUPS: tuple[tuple[str, str], ...] = (
-    ("coder", r"creat\w*|writ\w*|implement\w*|fix\w*|code|refactor\w*|modif\w*|run|execute|add|install|build|make|mkdir"),
+    (
+        "coder",
+        r"creat\w*|writ\w*|implement\w*|fix\w*|code|refactor\w*|modif\w*|run|execute|add|install|build|make|mkdir",
+    ),
     ("architect", r"design\w*|architectur\w*|plan\w*|spec\w*|blueprint"),
     ("debug", r"debug\w*|errors?|bugs?|problems?|why|investigat\w*|crash\w*"),
     ("ask", r"explain\w*|what|how|help|understand|read|show|list|search|find|summari[sz]e|tell"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - msgspec reads the annotations at run time
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import msgspec
@@ -46,7 +46,7 @@ Title = Annotated[str, Meta(max_length=500)]
 SessionId = Annotated[str, Meta(min_length=1, max_length=36, pattern=PUBLIC_ID)]
 
 
-def _check_metadata(metadata: dict[str, Any] | None | msgspec.UnsetType) -> None:
+def _check_metadata(metadata: dict[str, Any] | msgspec.UnsetType | None) -> None:
     if not isinstance(metadata, dict):
         return
     if len(canonical_json(metadata).encode()) > MAX_METADATA_BYTES:
@@ -71,7 +71,7 @@ class NewSession(Input):
 class SessionChange(Input):
     """Change a session; what is absent stays."""
 
-    title: Title | None | msgspec.UnsetType = msgspec.UNSET
+    title: Title | msgspec.UnsetType | None = msgspec.UNSET
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:

@@ -190,7 +190,6 @@ class SessionService:
         )
 
 
-
 async def _info(db: AsyncSession, db_id: int) -> SessionInfo:
     row = await sessions.find_by_key(db, db_id)
     assert row is not None

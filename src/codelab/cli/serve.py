@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,7 @@ from codelab.errors import StartError
 from codelab.settings import Settings, read_env_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     import uvicorn
     from litestar import Litestar
@@ -33,13 +33,15 @@ GRACE = 3
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@click.option(
+    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one."
+)
 @click.option(
     "--env-file", type=click.Path(path_type=Path, dir_okay=False), help="Read NAME=value settings from this file too."
 )
 @click.option("--local", is_flag=True, hidden=True, help="Serve one person on this machine; started by `codelab chat`.")
 def serve(host: str, port: int, env_file: Path | None, *, local: bool) -> None:
-    """Run the server: one process, SQLite by default.
+    r"""Run the server: one process, SQLite by default.
 
     Settings come from the environment (docs/configuration.md). The environment wins over --env-file.
 
@@ -50,7 +52,6 @@ def serve(host: str, port: int, env_file: Path | None, *, local: bool) -> None:
       AGENT_RUNTIME__DB_URL=postgresql://codelab@db/agent_runtime codelab serve
     """
     try:
-        asyncio_run = _runner()
         if local:
             from codelab.local import LocalServer, local_environ
 
@@ -58,13 +59,13 @@ def serve(host: str, port: int, env_file: Path | None, *, local: bool) -> None:
             settings = Settings.from_environ(environ)
             with _listen("127.0.0.1", 0) as listener:
                 address = listener.getsockname()
-                asyncio_run(_serve(settings, listener, _origin(address), LocalServer(os.environ, address[1])))
+                _run(_serve(settings, listener, _origin(address), LocalServer(os.environ, address[1])))
             return
         environ = {**(read_env_file(env_file) if env_file else {}), **{k: v for k, v in os.environ.items() if v}}
         settings = Settings.from_environ(environ)
         with _listen(host, port) as listener:
             issuer = settings.auth.jwt_issuer or _default_issuer(listener.getsockname())
-            asyncio_run(_serve(settings, listener, issuer, None))
+            _run(_serve(settings, listener, issuer, None))
     except StartError as error:
         click.echo(f"codelab: {error}", err=True)
         sys.exit(2)
@@ -94,19 +95,21 @@ def _origin(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
 def _default_issuer(address: tuple[str, int] | tuple[str, int, int, int]) -> str:
     if not ipaddress.ip_address(address[0]).is_loopback:
         raise StartError(
-            f"AUTH_SERVICE__JWT_ISSUER is not set: a server on {address[0]} can be reached under other names, so say which "
-            "address people use, for example AUTH_SERVICE__JWT_ISSUER=https://codelab.example.com."
+            f"AUTH_SERVICE__JWT_ISSUER is not set: a server on {address[0]} can be reached under other names, so say "
+            "which address people use, for example AUTH_SERVICE__JWT_ISSUER=https://codelab.example.com."
         )
     return _origin(address)
 
 
-def _runner():  # type: ignore[no-untyped-def]  # noqa: ANN202 - the two runners have no common type
-    """Return ``asyncio.run`` on uvloop where there is one."""
-    try:
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where there is one."""
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    with contextlib.suppress(ImportError):
         import uvloop
-    except ImportError:
-        return asyncio.run
-    return uvloop.run
+
+        loop_factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main)
 
 
 async def _serve(settings: Settings, listener: socket.socket, issuer: str, local: LocalServer | None) -> None:

@@ -120,7 +120,14 @@ class Database:
                 async with self.engine.connect() as connection:
                     await connection.execute(text("SELECT 1"))
                 return
-            except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+            except (
+                DBAPIError,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                OSError,
+                TimeoutError,
+                ValueError,
+            ) as error:
                 cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
                 cause = cause.__cause__ if isinstance(cause.__cause__, asyncpg.PostgresError) else cause
                 transient = self.url.dialect == "postgresql" and isinstance(cause, _NOT_YET)

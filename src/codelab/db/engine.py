@@ -21,7 +21,7 @@ BUSY_TIMEOUT_MS = 5000
 def create_engine(url: DatabaseUrl, application_name: str) -> AsyncEngine:
     """Make the engine of one module; no connection is opened yet."""
     if url.dialect == "sqlite":
-        engine = create_async_engine(url.sqlalchemy_url)
+        engine = create_async_engine(url.sqlalchemy_url, hide_parameters=True)
         _own_transactions(engine.sync_engine)
         return engine
 
@@ -35,11 +35,10 @@ def create_engine(url: DatabaseUrl, application_name: str) -> AsyncEngine:
         }
         if "application_name=" not in url.dsn:
             settings["application_name"] = application_name
-        return await asyncpg.connect(
-            url.dsn, timeout=url.connect_timeout, command_timeout=30, server_settings=settings
-        )
+        return await asyncpg.connect(url.dsn, timeout=url.connect_timeout, command_timeout=30, server_settings=settings)
 
-    return create_async_engine(url.sqlalchemy_url, async_creator=connect, pool_pre_ping=True)
+    # Parameters are people's text and hashes of secrets: they do not belong into the message of an error.
+    return create_async_engine(url.sqlalchemy_url, async_creator=connect, pool_pre_ping=True, hide_parameters=True)
 
 
 def writing(engine: AsyncEngine) -> AsyncEngine:

@@ -1,7 +1,7 @@
 """Bring one module's schema to its head, under a lock, in one transaction.
 
-Many starters at once are safe: PostgreSQL waits at an advisory lock, SQLite at ``BEGIN IMMEDIATE``. On SQLite foreign keys are off
-meanwhile and checked before the commit, since re-creating a table would otherwise delete its child rows.
+Many starters at once are safe: PostgreSQL waits at an advisory lock, SQLite at ``BEGIN IMMEDIATE``. On SQLite foreign
+keys are off meanwhile and checked before the commit, since re-creating a table would otherwise delete its child rows.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ async def upgrade(engine: AsyncEngine, scripts: Path, metadata: MetaData, versio
                 if sqlite:
                     broken = (await connection.exec_driver_sql("PRAGMA foreign_key_check")).fetchall()
                     if broken:
-                        raise StartError(f"{masked}: a migration would break {len(broken)} references; nothing was changed.")
+                        raise StartError(
+                            f"{masked}: a migration would break {len(broken)} references; nothing was changed."
+                        )
         finally:
             if sqlite:
                 await connection.invalidate()  # the pragmas must not return to the pool
@@ -89,8 +91,8 @@ def _upgrade(connection: Connection, scripts: Path, metadata: MetaData, version_
     present = set(inspect(connection).get_table_names())
     if version_table not in present and (foreign := sorted(present & set(metadata.tables))):
         raise StartError(
-            f"{masked}: this database has the tables {', '.join(foreign)} and was not made by codelab (the reference system "
-            "makes such tables). It was not touched; name an empty database instead."
+            f"{masked}: this database has the tables {', '.join(foreign)} and was not made by codelab (the reference "
+            "system makes such tables). It was not touched; name an empty database instead."
         )
     config = alembic_config(scripts, metadata, version_table, connection)
     current = MigrationContext.configure(connection, opts={"version_table": version_table}).get_current_revision()
@@ -99,7 +101,8 @@ def _upgrade(connection: Connection, scripts: Path, metadata: MetaData, version_
             ScriptDirectory.from_config(config).get_revision(current)
     except CommandError:
         raise StartError(
-            f"{masked}: its schema revision {current} is unknown to this program, so a newer one made it. Install that version."
+            f"{masked}: its schema revision {current} is unknown to this program, so a newer one made it. "
+            "Install that version."
         ) from None
     command.upgrade(config, "head")
 

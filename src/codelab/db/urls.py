@@ -1,7 +1,7 @@
 """From a database URL as people write it to a driver, and never a password in a message.
 
-The scheme picks the driver. What follows it is libpq's: asyncpg reads libpq's query options from a DSN itself, so a PostgreSQL URL
-reaches it whole; only ``connect_timeout``, which asyncpg takes as an argument, is moved.
+The scheme picks the driver. What follows it is libpq's: asyncpg reads libpq's query options from a DSN itself, so a
+PostgreSQL URL reaches it whole; only ``connect_timeout``, which asyncpg takes as an argument, is moved.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ __all__ = ("DatabaseUrl", "mask_url", "parse_url")
 
 SQLITE_SCHEMES = ("sqlite", "sqlite+aiosqlite")
 POSTGRESQL_SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg2")
-SUPPORTED = "sqlite:///FILE, sqlite+aiosqlite:///FILE, postgresql://… (also postgres, postgresql+asyncpg, postgresql+psycopg2)"
+SUPPORTED = (
+    "sqlite:///FILE, sqlite+aiosqlite:///FILE, postgresql://… (also postgres, postgresql+asyncpg, postgresql+psycopg2)"
+)
 
 _SECRET_OPTION = re.compile(r"pass(word|wd|phrase)?$|secret|token", re.IGNORECASE)
 _MASK = "***"

@@ -1,8 +1,9 @@
 """One writer that groups commits.
 
-Units of work wait in a line; the writer takes all that wait, runs them in one transaction, commits, and only then answers each.
-So "commit, then tell" falls out of the structure, SQLite never sees two writers of this process, and the cost of a durable
-commit is shared. A unit that fails sends its batch back to be run one by one, so nobody pays for another's error.
+Units of work wait in a line; the writer takes all that wait, runs them in one transaction, commits, and only then
+answers each. So "commit, then tell" falls out of the structure, SQLite never sees two writers of this process, and the
+cost of a durable commit is shared. A unit that fails sends its batch back to be run one by one, so nobody pays for
+another's error.
 """
 
 from __future__ import annotations
@@ -96,8 +97,8 @@ class Writer:
     async def run(self, unit: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run the unit in a transaction and return its result once it is committed.
 
-        Raises whatever the unit raises (then nothing of it is kept), or ``Unavailable`` when the database does not answer;
-        after a connection lost during COMMIT the outcome is unknown and the message says so.
+        Raises whatever the unit raises (then nothing of it is kept), or ``Unavailable`` when the database does not
+        answer; after a connection lost during COMMIT the outcome is unknown and the message says so.
         """
         if self._stopping or self._task is None:
             raise Unavailable("The server is stopping.")
@@ -142,9 +143,10 @@ class Writer:
                     transactions.append(transaction)
                 committing = True
                 await session.commit()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it goes to whoever asked for the unit
             lost = isinstance(error, DBAPIError) and error.connection_invalidated
-            if committing and lost:
+            # Not an answer of the database but, say, a time-out: a batch that may have been kept must not run again.
+            if committing and (lost or not isinstance(error, DBAPIError)):
                 unknown = Unavailable("The database went away during a commit; whether it was kept is unknown.")
                 for job in batch:
                     job.fail(unknown)

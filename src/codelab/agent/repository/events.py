@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -12,7 +13,6 @@ from codelab.db import now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -48,9 +48,7 @@ async def append(
     if messages:  # not for each delta: that would move the session in the index of the list every 20 ms
         counted = counted.values(message_count=sessions.c.message_count + messages, last_activity=at)
     last = (await db.execute(counted)).scalar_one()
-    appended = [
-        Event(seq, kind, data, at) for seq, (kind, data) in enumerate(new, start=last - len(new) + 1)
-    ]
+    appended = [Event(seq, kind, data, at) for seq, (kind, data) in enumerate(new, start=last - len(new) + 1)]
     await db.execute(
         insert(events),
         [
@@ -75,7 +73,8 @@ async def list_after(db: AsyncSession, session_db_id: int, after: int, limit: in
 async def newest_seq(db: AsyncSession, session_db_id: int) -> int:
     """Return the ``seq`` of the newest event, 0 where there is none."""
     found = await db.execute(select(sessions.c.last_seq).where(sessions.c.db_id == session_db_id))
-    return found.scalar_one()
+    newest: int = found.scalar_one()
+    return newest
 
 
 async def text_said(db: AsyncSession, session_db_id: int, message_id: str, since: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Table, and_, insert, or_, select, update
+from sqlalchemy import Select, Table, and_, insert, or_, select, update
 
 from codelab.agent.models import Message, Turn
 from codelab.db import now
@@ -19,7 +19,9 @@ messages = cast("Table", Message.__table__)
 turns = cast("Table", Turn.__table__)
 
 
-async def add(db: AsyncSession, *, message_id: str, session_db_id: int, turn_db_id: int, seq: int, **values: Any) -> None:
+async def add(
+    db: AsyncSession, *, message_id: str, session_db_id: int, turn_db_id: int, seq: int, **values: Any
+) -> None:
     """Insert a message; its place in the transcript is (``turn_db_id``, ``seq``)."""
     await db.execute(
         insert(messages).values(
@@ -35,7 +37,9 @@ async def add(db: AsyncSession, *, message_id: str, session_db_id: int, turn_db_
 
 async def complete(db: AsyncSession, message_id: str, *, status: str, content: str, **values: Any) -> None:
     """End a message that was streaming."""
-    await db.execute(update(messages).where(messages.c.id == message_id).values(status=status, content=content, **values))
+    await db.execute(
+        update(messages).where(messages.c.id == message_id).values(status=status, content=content, **values)
+    )
 
 
 async def find_streaming(db: AsyncSession, session_db_id: int, turn_db_id: int) -> Row[Any] | None:
@@ -54,7 +58,7 @@ async def list_page(
     db: AsyncSession, session_db_id: int, *, after: tuple[int, int] | None, limit: int
 ) -> list[Row[Any]]:
     """Return messages in order; ``after`` is the (turn_db_id, seq) of the last one seen."""
-    statement = (
+    statement: Select[Any] = (
         select(messages, turns.c.id.label("turn_id"))
         .join(turns, turns.c.db_id == messages.c.turn_db_id)
         .where(messages.c.session_db_id == session_db_id)
@@ -64,12 +68,12 @@ async def list_page(
         later = and_(messages.c.turn_db_id == turn, messages.c.seq > seq)
         statement = statement.where(or_(messages.c.turn_db_id > turn, later))
     found = await db.execute(statement.order_by(messages.c.turn_db_id, messages.c.seq).limit(limit))
-    return list(found)
+    return list(found.all())
 
 
 async def list_transcript(db: AsyncSession, session_db_id: int, turn_db_id: int) -> list[Row[Any]]:
     """Return the completed messages up to and with a turn, in order: what a model may see of the session."""
-    found = await db.execute(
+    statement: Select[Any] = (
         select(
             messages.c.role,
             messages.c.content,
@@ -84,4 +88,5 @@ async def list_transcript(db: AsyncSession, session_db_id: int, turn_db_id: int)
         )
         .order_by(messages.c.turn_db_id, messages.c.seq)
     )
-    return list(found)
+    found = await db.execute(statement)
+    return list(found.all())

@@ -101,12 +101,15 @@ async def _count(db: AsyncSession, owner_id: str, change: int) -> None:
 async def find(db: AsyncSession, owner_id: str, session_id: str) -> Row[Any] | None:
     """Return a live session of its owner."""
     found = await db.execute(_select().where(sessions.c.owner_id == owner_id, sessions.c.id == session_id))
-    return found.first()
+    row: Row[Any] | None = found.first()
+    return row
 
 
 async def find_by_key(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
     """Return a live session by its internal key."""
-    return (await db.execute(_select().where(sessions.c.db_id == session_db_id))).first()
+    found = await db.execute(_select().where(sessions.c.db_id == session_db_id))
+    row: Row[Any] | None = found.first()
+    return row
 
 
 async def count_live(db: AsyncSession, owner_id: str) -> int:
@@ -118,7 +121,7 @@ async def count_live(db: AsyncSession, owner_id: str) -> int:
 async def list_live(
     db: AsyncSession, owner_id: str, *, limit: int, before: tuple[datetime, int] | None, text: str | None
 ) -> list[Row[Any]]:
-    """Return live sessions, the latest activity first; ``before`` is the (last_activity, db_id) of the last one seen."""
+    """Return live sessions, the latest activity first; ``before`` is the (last_activity, db_id) of the last seen."""
     statement = _select().where(sessions.c.owner_id == owner_id)
     if before is not None:
         at, db_id = before
@@ -127,9 +130,7 @@ async def list_live(
         )
     if text is not None:
         statement = statement.where(func.lower(sessions.c.title).contains(text.lower(), autoescape=True))
-    found = await db.execute(
-        statement.order_by(sessions.c.last_activity.desc(), sessions.c.db_id.desc()).limit(limit)
-    )
+    found = await db.execute(statement.order_by(sessions.c.last_activity.desc(), sessions.c.db_id.desc()).limit(limit))
     return list(found)
 
 

@@ -149,9 +149,7 @@ async def taken_call_ids(db: AsyncSession, session_db_id: int, call_ids: list[st
 async def list_open_calls(db: AsyncSession, turn_db_id: int) -> list[Row[Any]]:
     """Return the calls of a turn that have no result yet, in order."""
     found = await db.execute(
-        select(calls)
-        .where(calls.c.turn_db_id == turn_db_id, calls.c.state.in_(OPEN_CALLS))
-        .order_by(calls.c.db_id)
+        select(calls).where(calls.c.turn_db_id == turn_db_id, calls.c.state.in_(OPEN_CALLS)).order_by(calls.c.db_id)
     )
     return list(found)
 

@@ -1,13 +1,15 @@
 """Turns: the work from a user message to the agent's answer.
 
-``service`` takes the commands of clients, ``runner`` does the work between them, ``transitions`` are the only ways in which a turn
-changes, each inside one unit of work. Between two model calls everything is in the database, so a killed process goes on where it was.
+``service`` takes the commands of clients, ``runner`` does the work between them, ``transitions`` are the only ways in
+which a turn changes, each inside one unit of work. Between two model calls everything is in the database, so a killed
+process goes on where it was.
 """
 
 from __future__ import annotations
 
+from codelab.agent.turns.calls import CallTransitions
 from codelab.agent.turns.runner import Runner
 from codelab.agent.turns.service import TurnService
 from codelab.agent.turns.transitions import Transitions
 
-__all__ = ("Runner", "Transitions", "TurnService")
+__all__ = ("CallTransitions", "Runner", "Transitions", "TurnService")

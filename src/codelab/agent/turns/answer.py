@@ -58,7 +58,7 @@ class AnswerStream:
                 self._parts.clear()
                 try:
                     await self._write(self.message_id, self._offset, text)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - ``feed`` and ``open_answer`` raise it
                     self.failure = error
                     return
                 self._offset += len(text)

@@ -1,7 +1,7 @@
 """The runner: one task for each session that has work, from one model call to the next.
 
-It keeps nothing that the database does not have. ``wake`` is all that recovery needs: a running turn that nobody works on is taken
-up where the log ends.
+It keeps nothing that the database does not have. ``wake`` is all that recovery needs: a running turn that nobody works
+on is taken up where the log ends.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from codelab.agent.routing import route_by_keywords
 from codelab.agent.tools import TOOLS
 from codelab.agent.turns import transcript
 from codelab.agent.turns.answer import open_answer
+from codelab.agent.turns.calls import switch_agent
 from codelab.agent.turns.transitions import Answer
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
+    from codelab.agent.log import EventLog
     from codelab.agent.providers import ModelClient
     from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
@@ -53,6 +55,7 @@ class Runner:
     def __init__(
         self,
         database: Database,
+        log: EventLog,
         transitions: Transitions,
         agents: Mapping[str, Agent],
         client: ModelClient,
@@ -61,6 +64,7 @@ class Runner:
         max_steps: int,
     ) -> None:
         self._database = database
+        self._log = log
         self._transitions = transitions
         self._agents = agents
         self._client = client
@@ -146,7 +150,7 @@ class Runner:
         return _Work(session=session, turn=turn)
 
     async def _run_step(self, work: _Work) -> None:
-        """Make one model call in a task of its own, so that a cancel by a person stops it and not the session's work."""
+        """Make one model call in a task of its own, which a person's cancel can stop alone."""
         step = asyncio.create_task(self._step(work), name=f"codelab-step-{work.turn.id}")
         self._steps[work.turn.id] = step
         try:
@@ -202,8 +206,14 @@ class Runner:
             fresh = await sessions.find_by_key(tx.session, session.db_id)
             if fresh is None or fresh.current_agent != ORCHESTRATOR:
                 return fresh
-            await self._transitions.switch(
-                tx, fresh, to_agent=route.agent, reason=route.reason, confidence=route.confidence, by="router"
+            await switch_agent(
+                self._log,
+                tx,
+                fresh,
+                to_agent=route.agent,
+                reason=route.reason,
+                confidence=route.confidence,
+                by="router",
             )
             return await sessions.find_by_key(tx.session, session.db_id)
 
@@ -223,7 +233,7 @@ class Runner:
 
             await self._database.write(unit)
 
-        async with open_answer(write) as answer, contextlib.aclosing(self._client.stream(request)) as deltas:  # type: ignore[type-var]
+        async with open_answer(write) as answer, contextlib.aclosing(self._client.stream(request)) as deltas:
             async for delta in deltas:
                 if isinstance(delta, TextDelta):
                     answer.feed(delta.text)

@@ -12,6 +12,7 @@ from codelab.agent.ownership import PUBLIC_ID, require_session
 from codelab.agent.repository import approvals, messages, sessions, turns
 from codelab.agent.schemas import Approval, MessageAccepted, ToolResultTaken, TurnState
 from codelab.agent.tools import InvalidArguments
+from codelab.agent.turns.calls import switch_agent
 from codelab.db import new_id
 from codelab.errors import BadRequest, Conflict, NotFound, TooLarge
 from codelab.text import canonical_json
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
+    from codelab.agent.turns.calls import CallTransitions
     from codelab.agent.turns.runner import Runner
     from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
@@ -41,6 +43,7 @@ class TurnService:
         database: Database,
         log: EventLog,
         transitions: Transitions,
+        calls: CallTransitions,
         runner: Runner,
         agents: Mapping[str, Agent],
         *,
@@ -50,6 +53,7 @@ class TurnService:
         self._database = database
         self._log = log
         self._transitions = transitions
+        self._calls = calls
         self._runner = runner
         self._agents = agents
         self._max_message_bytes = max_message_bytes
@@ -117,9 +121,9 @@ class TurnService:
             if call.state != "requested":
                 return ToolResultTaken(call_id=call_id, status=call.state, seq=call.completed_seq)
             turn = await turns.find_active(tx.session, session.db_id)
-            assert turn is not None and turn.db_id == call.turn_db_id
+            assert turn is not None
             status = "failed" if error is not None else "completed"
-            seq = await self._transitions.answer_call(tx, turn, call, status, result=result, error=error)
+            seq = await self._calls.answer(tx, turn, call, status, result=result, error=error)
             await self._resume(tx, turn)
             return ToolResultTaken(call_id=call_id, status=status, seq=seq)
 
@@ -197,21 +201,22 @@ class TurnService:
     ) -> None:
         turn = await turns.find_active(tx.session, row.session_db_id)
         call = await turns.find_call(tx.session, row.session_db_id, row.call_id)
-        assert turn is not None and call is not None
-        await self._transitions.tell_resolved(
+        assert turn is not None
+        assert call is not None
+        await self._calls.tell_resolved(
             tx, turn, row, status, decision, arguments, feedback=feedback, decided_by=principal.subject
         )
         if status == "approved":
             edited = decision == "edit"
             await turns.request_call(tx.session, call.db_id, canonical_json(arguments), edited=edited)
-            await self._transitions.request(tx, turn, call, arguments, approval_id=row.request_id)
+            await self._calls.request(tx, turn, call, arguments, approval_id=row.request_id)
             return
         result = {
             "status": "rejected",
             "tool_name": row.tool_name,
             "feedback": feedback or "User rejected this operation",
         }
-        await self._transitions.answer_call(tx, turn, call, "rejected", result=result)
+        await self._calls.answer(tx, turn, call, "rejected", result=result)
         await self._resume(tx, turn)
 
     async def list_pending(self, principal: Principal, session_id: str) -> list[Approval]:
@@ -255,8 +260,14 @@ class TurnService:
             session = await require_session(tx.session, principal, session_id)
             if session.current_agent == to_agent:
                 raise Conflict(f"The session is with {to_agent} already.", code="same_agent", field="target_agent")
-            await self._transitions.switch(
-                tx, session, to_agent=to_agent, reason=reason or "User requested", confidence="high", by="user"
+            await switch_agent(
+                self._log,
+                tx,
+                session,
+                to_agent=to_agent,
+                reason=reason or "User requested",
+                confidence="high",
+                by="user",
             )
 
         await self._database.write(unit)
@@ -264,4 +275,3 @@ class TurnService:
     async def _resume(self, tx: Transaction, turn: Row[Any]) -> None:
         if await self._transitions.resume_when_answered(tx, turn):
             tx.after_commit(lambda: self._runner.wake(turn.session_db_id))
-

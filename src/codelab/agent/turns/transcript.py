@@ -54,7 +54,8 @@ def tool_calls_json(calls: Sequence[ToolCall]) -> str | None:
 
 
 def _function(call: ToolCall) -> dict[str, str]:
-    # Servers refuse a transcript whose arguments are no JSON object; the model reads what was wrong in the call's result.
+    # Servers refuse a transcript whose arguments are no JSON object; the model reads what was wrong in the call's
+    # result.
     try:
         valid = isinstance(msgspec.json.decode(call.arguments), dict)
     except (msgspec.DecodeError, RecursionError):

@@ -1,0 +1,205 @@
+"""The protocol between a turn and a model: one request in, a stream of deltas out.
+
+A provider is anything with the three members of ``ModelClient``. ``fake.py`` is the shortest example.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+__all__ = (
+    "ChatMessage",
+    "Delta",
+    "Finish",
+    "ModelClient",
+    "ModelError",
+    "ModelRequest",
+    "TextDelta",
+    "ToolCall",
+    "ToolCallBuffer",
+    "ToolCallDelta",
+    "ToolSpec",
+    "Usage",
+)
+
+
+class ToolSpec(msgspec.Struct, frozen=True):
+    """Describe a tool to the model; ``parameters`` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """Hold one complete tool call; ``arguments`` is the JSON text as the model wrote it, which may be malformed."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ChatMessage(msgspec.Struct, frozen=True):
+    """Hold one message of the transcript; ``tool_call_id`` says which call a ``tool`` message answers."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class ModelRequest(msgspec.Struct, frozen=True):
+    """Ask a model for the next message of a transcript."""
+
+    model: str
+    messages: tuple[ChatMessage, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    temperature: float | None = None
+
+
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
+    """Carry more text of the answer; it never holds U+0000 or a surrogate."""
+
+    text: str
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
+    """Carry a fragment of the tool call at ``index``; ``ToolCallBuffer`` puts fragments together."""
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """Count the tokens of one model call."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class Finish(msgspec.Struct, frozen=True, gc=False):
+    """End a complete answer; ``reason`` is the provider's word: stop, length, tool_calls, content_filter."""
+
+    reason: str
+
+
+Delta: TypeAlias = TextDelta | ToolCallDelta | Usage | Finish
+
+
+class ModelError(Exception):
+    """Report that a model call gave no complete answer.
+
+    ``code`` is stable and for programs: ``model_unreachable``, ``model_timeout`` (silence, or 408),
+    ``model_disconnected``, ``model_garbage``, ``model_credentials`` (401, 403), ``model_rate_limited`` (429),
+    ``model_refused`` (any other status below 500), ``model_overloaded`` (503, 529), ``model_failed`` (any other 5xx).
+    ``message`` is for people and never holds an address, a key or markup. ``retry_after`` is in seconds, ``status`` the
+    HTTP status, where the provider gave one.
+    """
+
+    def __init__(self, code: str, message: str, *, retry_after: float | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
+        self.status = status
+
+
+class ModelClient(Protocol):
+    """Talk to one provider of models."""
+
+    name: str
+
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
+        """Stream the answer: text and fragments of tool calls, at most one ``Usage``, then one ``Finish``.
+
+        It is an async generator; closing it or cancelling the task that waits for it aborts the upstream call at once.
+        Raises ``ModelError``; deltas before it were part of an answer that is not complete.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release the connections; calls that still run end with ``model_disconnected``."""
+        ...
+
+
+class ToolCallBuffer:
+    """Collect the fragments of tool calls into complete calls.
+
+    Servers disagree about fragments: some repeat id and name in each, some invent a new id for each, some give every
+    call the same index, some send no id at all. A fragment continues the latest call at its index unless it clearly
+    begins another.
+    """
+
+    def __init__(self) -> None:
+        self._at: dict[int, list[_OpenCall]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._at)
+
+    def add(self, delta: ToolCallDelta) -> None:
+        """Take the next fragment."""
+        opened = self._at.setdefault(delta.index, [])
+        call = _find_continued(opened, delta)
+        if call is None:
+            call = _OpenCall()
+            opened.append(call)
+        call.id = call.id or delta.id or ""
+        call.name = call.name or delta.name or ""
+        call.fragments.append(delta.arguments)
+
+    def calls(self) -> tuple[ToolCall, ...]:
+        """Return the calls in the order of their index, each with an id of its own and ``{}`` for no arguments."""
+        result: list[ToolCall] = []
+        seen: set[str] = set()
+        for index in sorted(self._at):
+            for call in self._at[index]:
+                if not call.id or call.id in seen:
+                    call.id = f"call_{uuid.uuid4().hex[:24]}"
+                seen.add(call.id)
+                arguments = "".join(call.fragments)
+                result.append(ToolCall(call.id, call.name, arguments if arguments.strip() else "{}"))
+        return tuple(result)
+
+
+class _OpenCall:
+    __slots__ = ("fragments", "id", "name")
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.name = ""
+        self.fragments: list[str] = []
+
+    def is_whole(self) -> bool:
+        try:
+            msgspec.json.decode("".join(self.fragments))
+        except ValueError:
+            return False
+        return True
+
+
+def _find_continued(opened: list[_OpenCall], delta: ToolCallDelta) -> _OpenCall | None:
+    if delta.id:
+        for call in opened:
+            if call.id == delta.id:
+                return call
+    if not opened:
+        return None
+    latest = opened[-1]
+    if not delta.name or not latest.name:
+        return latest
+    if delta.id and latest.id:
+        return None
+    if delta.name != latest.name:
+        return None
+    # The name was repeated without an id: it is another call only when the arguments start over after whole ones.
+    begins_again = delta.arguments.lstrip().startswith("{") and latest.is_whole()
+    return None if begins_again else latest

@@ -1,0 +1,281 @@
+"""Reading the answer of OpenAI chat completions into deltas; there is no network in here."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from codelab.agent.providers.base import (
+    Delta,
+    Finish,
+    ModelError,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from codelab.agent.providers.failures import error_from_object
+from codelab.agent.providers.sse import EventReader
+from codelab.agent.providers.surrogates import SurrogateJoiner
+from codelab.text import scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ("MAX_EVENT_BYTES", "AnswerReader")
+
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+_TEXT = -1  # the key of the answer's text among the indexes of its tool calls
+
+
+class _Part(msgspec.Struct):
+    text: str | None = None
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    index: int | None = None
+    id: str | int | None = None
+    function: _Function | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | list[_Part] | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Message | None = None
+    message: _Message | None = None
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | float | None = None
+    completion_tokens: int | float | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+
+class AnswerReader:
+    """Read the body of an answer, fed in blocks split anywhere, into deltas.
+
+    Takes Server-Sent Events and, from servers that ignore ``stream``, one whole JSON completion. ``secrets`` are kept
+    out of quoted upstream messages. What goes wrong inside the body is raised by ``end``: no delta before it is lost.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self.done = False
+        self._secrets = tuple(secrets)
+        self._head = b""
+        self._events: EventReader | None = None
+        self._whole: list[bytes] | None = None
+        self._size = 0
+        self._chunks = 0
+        self._called = False
+        self._finish: str | None = None
+        self._usage: _Usage | None = None
+        self._failure: ModelError | None = None
+        self._surrogates = SurrogateJoiner()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model said that its answer is complete."""
+        return self._finish is not None
+
+    def feed(self, block: bytes) -> list[Delta]:
+        """Return the deltas that ``block`` completes; once ``done`` is true the rest of the body does not matter."""
+        if self._events is None:
+            return self._feed_head(block)
+        deltas: list[Delta] = []
+        for event in self._events.feed(block):
+            self._read(event, deltas)
+            if self.done:
+                return deltas
+        if self._events.overflow:
+            self._fail(_garbage("a single event that is far too long"))
+        return deltas
+
+    def end(self) -> list[Delta]:
+        """Return the last deltas when the body has ended; raise ``ModelError`` when the answer is not complete."""
+        deltas: list[Delta] = []
+        if self._failure is None and not self.done:
+            self._read_rest(deltas)
+        if self._failure is not None:
+            raise self._failure
+        deltas.extend(
+            TextDelta("\ufffd") if index == _TEXT else ToolCallDelta(index, None, None, "\ufffd")
+            for index in self._surrogates.held
+        )
+        if self._usage is not None:
+            deltas.append(Usage(_count(self._usage.prompt_tokens), _count(self._usage.completion_tokens)))
+        deltas.append(Finish(scrub(self._finish or "") or ("tool_calls" if self._called else "stop")))
+        return deltas
+
+    def _feed_head(self, block: bytes) -> list[Delta]:
+        """Tell by the first byte what the body is: content types of model servers cannot be trusted."""
+        if self._whole is not None:
+            self._size += len(block)
+            if self._size > MAX_EVENT_BYTES:
+                self._fail(_garbage("an answer that is far too long"))
+            else:
+                self._whole.append(block)
+            return []
+        self._head = (self._head + block).removeprefix(b"\xef\xbb\xbf").lstrip()
+        match self._head[:1]:
+            case b"":
+                return []
+            case b"\xef" if len(self._head) < 3:
+                return []
+            case b"{":
+                self._whole = []
+            case b"<":
+                self._fail(_garbage("a web page"))
+                return []
+            case _:
+                self._events = EventReader(MAX_EVENT_BYTES)
+        head, self._head = self._head, b""
+        return self.feed(head)
+
+    def _read_rest(self, deltas: list[Delta]) -> None:
+        if self._whole is not None:
+            self._read(b"".join(self._whole), deltas)
+            if self._failure is None and not self._chunks:
+                self._fail(_garbage("something that is not a chat completion"))
+            return
+        rest = self._events.rest() if self._events else b""
+        if rest.strip() == b"[DONE]":
+            return
+        if rest:
+            # A last event without its blank line counts when it is whole, and is a cut connection when it is not.
+            self._read(rest, deltas)
+            if self._failure is not None and self._failure.code == "model_garbage":
+                self._failure = None
+        if self._failure is None and not self.finished:
+            if self._chunks or rest:
+                self._fail(
+                    ModelError("model_disconnected", "The model provider ended the answer before it was complete.")
+                )
+            else:
+                self._fail(_garbage("something that is not a chat completion"))
+
+    def _read(self, event: bytes, deltas: list[Delta]) -> None:
+        if event[:1] != b"{":
+            event = event.strip()
+            if event == b"[DONE]":
+                self.done = True
+            if event == b"" or self.done:
+                return
+        try:
+            chunk = _decode(event)
+        except (ValueError, RecursionError):
+            lenient = _decode_leniently(event)
+            if lenient is None:
+                self._fail(_garbage("something that is not a chat completion"))
+                return
+            chunk = lenient
+            _join_surrogates(chunk, self._surrogates)
+        else:
+            if self._surrogates.held:
+                _join_surrogates(chunk, self._surrogates)
+        if chunk.error:
+            self._fail(error_from_object(chunk.error, self._secrets))
+            return
+        self._take(chunk, deltas)
+
+    def _take(self, chunk: _Chunk, deltas: list[Delta]) -> None:
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+        if not chunk.choices:
+            return
+        self._chunks += 1
+        choice = chunk.choices[0]
+        if choice.finish_reason:
+            self._finish = choice.finish_reason
+        elif self._whole is not None:
+            self._finish = ""
+        message = choice.delta or choice.message
+        if message is None:
+            return
+        text = message.content or message.refusal
+        if isinstance(text, list):
+            text = _join_parts(text)
+        if text:
+            deltas.append(TextDelta(_clean(text)))
+        if message.tool_calls:
+            self._called = True
+            deltas.extend(_read_call(call, position) for position, call in enumerate(message.tool_calls))
+
+    def _fail(self, failure: ModelError) -> None:
+        self._failure = failure
+        self.done = True
+
+
+def _decode_leniently(event: bytes) -> _Chunk | None:
+    """Read what msgspec refuses: lone surrogates, bytes that are not UTF-8, numbers in strings."""
+    try:
+        return msgspec.convert(json.loads(event.decode("utf-8", "replace")), _Chunk, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _join_surrogates(chunk: _Chunk, joiner: SurrogateJoiner) -> None:
+    message = (chunk.choices[0].delta or chunk.choices[0].message) if chunk.choices else None
+    if message is None:
+        return
+    if isinstance(message.content, list):
+        message.content = _join_parts(message.content)
+    if message.content or message.refusal:
+        message.content = joiner.join(_TEXT, message.content or message.refusal or "")
+        message.refusal = None
+    for position, call in enumerate(message.tool_calls or ()):
+        call.id = scrub(call.id) if isinstance(call.id, str) else call.id
+        if call.function is not None:
+            call.function.name = scrub(call.function.name or "")
+            if isinstance(call.function.arguments, str):
+                index = position if call.index is None else call.index
+                call.function.arguments = joiner.join(index, call.function.arguments)
+
+
+def _read_call(call: _ToolCall, position: int) -> ToolCallDelta:
+    function = call.function or _Function()
+    arguments = function.arguments or ""
+    if not isinstance(arguments, str):
+        arguments = scrub(json.dumps(arguments, ensure_ascii=False))
+    return ToolCallDelta(
+        position if call.index is None else call.index,
+        _clean(str(call.id)) if call.id is not None and call.id != "" else None,
+        _clean(function.name) if function.name else None,
+        _clean(arguments),
+    )
+
+
+def _join_parts(parts: list[_Part]) -> str:
+    return "".join(part.text or "" for part in parts)
+
+
+def _clean(text: str) -> str:
+    # msgspec lets no surrogate through, and text with one comes clean out of ``SurrogateJoiner``.
+    return scrub(text) if "\0" in text else text
+
+
+def _count(tokens: float | None) -> int:
+    # NaN and infinity are numbers to the lenient reader.
+    return int(min(max(0, tokens or 0), 2**53))
+
+
+def _garbage(what: str) -> ModelError:
+    return ModelError("model_garbage", f"The model provider answered with {what}.")

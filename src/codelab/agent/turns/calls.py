@@ -1,0 +1,219 @@
+"""What becomes of a tool call, each step inside one unit of work with its events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import msgspec
+
+from codelab.agent import gate
+from codelab.agent.repository import approvals, messages, sessions, turns
+from codelab.agent.tools import SWITCH_MODE
+from codelab.agent.turns.transcript import result_text
+from codelab.db import new_id, now
+from codelab.text import canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Row
+
+    from codelab.agent.log import EventLog
+    from codelab.agent.providers import ToolCall
+    from codelab.db import Transaction
+
+__all__ = ("CallTransitions", "switch_agent", "unique_calls")
+
+MAX_CALL_ID = 255
+
+
+async def switch_agent(
+    log: EventLog,
+    tx: Transaction,
+    session: Row[Any],
+    *,
+    to_agent: str,
+    reason: str,
+    confidence: str | None,
+    by: str,
+) -> None:
+    """Hand a session to another agent; ``by`` is ``router``, ``agent`` or ``user``."""
+    await sessions.add_switch(tx.session, session, to_agent=to_agent, reason=reason, confidence=confidence, by=by)
+    data = {
+        "from_agent": session.current_agent,
+        "to_agent": to_agent,
+        "reason": reason,
+        "confidence": confidence,
+        "by": by,
+    }
+    await log.append(tx, session.db_id, ("agent.switched", data))
+
+
+async def unique_calls(tx: Transaction, session_db_id: int, calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+    """Give calls whose id the session has seen a fresh one: some models count call_0, call_1 in every answer (W9)."""
+    taken = await turns.taken_call_ids(tx.session, session_db_id, [call.id for call in calls]) if calls else set()
+    unique: list[ToolCall] = []
+    for call in calls:
+        fits = call.id and len(call.id) <= MAX_CALL_ID and call.id not in taken
+        kept = call if fits else msgspec.structs.replace(call, id=f"call_{uuid4().hex}")
+        taken.add(kept.id)
+        unique.append(kept)
+    return tuple(unique)
+
+
+class CallTransitions:
+    """Change tool calls and the approvals that they wait for."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    async def admit(
+        self,
+        tx: Transaction,
+        session: Row[Any],
+        turn: Row[Any],
+        message_id: str,
+        call: ToolCall,
+        verdict: gate.Verdict,
+    ) -> None:
+        """Give one call its first state: asked, requested, or answered here."""
+        arguments = canonical_json(verdict.arguments)
+        state = "awaiting_approval" if verdict.effect == "ask" else "requested"
+        await turns.add_call(
+            tx.session,
+            session_db_id=session.db_id,
+            turn_db_id=turn.db_id,
+            message_id=message_id,
+            call_id=call.id,
+            tool_name=call.name[:MAX_CALL_ID],
+            arguments=arguments,
+            state=state,
+        )
+        row = await turns.find_call(tx.session, session.db_id, call.id)
+        assert row is not None
+        if verdict.effect == "deny":
+            await self.answer(tx, turn, row, "denied", error=verdict.reason)
+        elif call.name == SWITCH_MODE:
+            await self._hand_over(tx, turn, row, verdict.arguments)
+        elif verdict.effect == "ask":
+            await self._ask(tx, session, turn, row, verdict)
+        else:
+            await self.request(tx, turn, row, verdict.arguments, approval_id=None)
+
+    async def _hand_over(self, tx: Transaction, turn: Row[Any], call: Row[Any], arguments: dict[str, Any]) -> None:
+        session = await sessions.find_by_key(tx.session, turn.session_db_id)
+        assert session is not None
+        mode = arguments["mode"]
+        if mode == session.current_agent:
+            await self.answer(tx, turn, call, "failed", error=f"You are the agent {mode} already.")
+            return
+        reason = arguments.get("reason") or "Task requires different agent capabilities"
+        await switch_agent(self._log, tx, session, to_agent=mode, reason=reason, confidence="medium", by="agent")
+        await self.answer(tx, turn, call, "completed", result=f"Switched to {mode} agent")
+
+    async def _ask(
+        self, tx: Transaction, session: Row[Any], turn: Row[Any], call: Row[Any], verdict: gate.Verdict
+    ) -> None:
+        request_id = new_id()
+        digest = gate.digest(session.id, session.current_agent, call.tool_name, verdict.arguments)
+        await approvals.add(
+            tx.session,
+            request_id=request_id,
+            subject=call.tool_name,
+            session_db_id=session.db_id,
+            turn_db_id=turn.db_id,
+            call_id=call.call_id,
+            agent=session.current_agent,
+            tool_name=call.tool_name,
+            arguments=call.arguments,
+            digest=digest,
+            reason=verdict.reason,
+        )
+        data = {
+            "approval_id": request_id,
+            "call_id": call.call_id,
+            "turn_id": turn.id,
+            "tool_name": call.tool_name,
+            "arguments": verdict.arguments,
+            "reason": verdict.reason,
+            "digest": digest,
+            "created_at": now(),
+        }
+        await self._log.append(tx, session.db_id, ("approval.requested", data))
+
+    async def request(
+        self, tx: Transaction, turn: Row[Any], call: Row[Any], arguments: dict[str, Any], *, approval_id: str | None
+    ) -> None:
+        """Ask the client to run a call."""
+        data = {
+            "call_id": call.call_id,
+            "turn_id": turn.id,
+            "tool_name": call.tool_name,
+            "arguments": arguments,
+            "approval_id": approval_id,
+        }
+        await self._log.append(tx, turn.session_db_id, ("tool.requested", data))
+
+    async def answer(
+        self,
+        tx: Transaction,
+        turn: Row[Any],
+        call: Row[Any],
+        state: str,
+        *,
+        result: Any = None,
+        error: str | None = None,
+    ) -> int:
+        """Give a call its one result, for the log and for the model; return the ``seq`` of the event."""
+        data = {
+            "call_id": call.call_id,
+            "turn_id": turn.id,
+            "tool_name": call.tool_name,
+            "status": state,
+            "result": result,
+            "error": error,
+        }
+        seq = await self._log.append(tx, turn.session_db_id, ("tool.completed", data), messages=1)
+        if call.edited and error is None:
+            arguments = msgspec.json.decode(call.arguments)
+            result = {"note": "The person changed the arguments.", "arguments": arguments, "result": result}
+        await messages.add(
+            tx.session,
+            message_id=new_id(),
+            session_db_id=turn.session_db_id,
+            turn_db_id=turn.db_id,
+            seq=seq,
+            role="tool",
+            content=result_text(result, error),
+            name=call.tool_name,
+            tool_call_id=call.call_id,
+        )
+        await turns.close_call(tx.session, call.db_id, state, seq)
+        return seq
+
+    async def tell_resolved(
+        self,
+        tx: Transaction,
+        turn: Row[Any],
+        approval: Row[Any],
+        status: str,
+        decision: str | None,
+        arguments: dict[str, Any],
+        *,
+        feedback: str | None = None,
+        decided_by: str | None = None,
+    ) -> int:
+        """Append how an approval ended."""
+        data = {
+            "approval_id": approval.request_id,
+            "call_id": approval.call_id,
+            "turn_id": turn.id,
+            "tool_name": approval.tool_name,
+            "status": status,
+            "decision": decision,
+            "arguments": arguments,
+            "feedback": feedback,
+            "decided_by": decided_by,
+        }
+        return await self._log.append(tx, turn.session_db_id, ("approval.resolved", data))
