@@ -1,0 +1,273 @@
+"""The HTTP API of the server (docs/api.md), as the chat uses it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote, urlsplit
+
+import httpx2
+import msgspec
+
+from codelab.client.errors import ApiError, ClientError, Unauthorized, Unreachable
+from codelab.client.wire import Accepted, Event, Session, read
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+__all__ = ("Access", "Api", "http_client", "is_loopback", "problem_of")
+
+#: Seconds before each further try when the server does not answer.
+BACKOFF = (0.2, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0)
+#: Seconds without a byte on an event stream; the server sends a comment every 15.
+STREAM_SILENCE = 50.0
+#: Bytes of one event: a tool result or a whole answer.
+MAX_EVENT = 64 * 1024 * 1024
+
+_RETRIED = frozenset({502, 503, 504})
+
+
+class Access(Protocol):
+    """Where the server is and who we are there."""
+
+    #: Tells servers apart in `sessions.json`.
+    identity: str
+
+    async def address(self) -> str:
+        """Return the base URL, without a slash at its end."""
+
+    async def token(self) -> str:
+        """Return an access token that is valid now."""
+
+    async def renew(self, refused: str) -> None:
+        """Get another token in place of one that was refused."""
+
+    async def recover(self) -> None:
+        """Find the server again, after it did not answer."""
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether a URL leads to this machine."""
+    import ipaddress
+
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def http_client(url: str) -> httpx2.AsyncClient:
+    """Make a client for a server; what goes to this machine never goes through a proxy, redirects are not followed."""
+    return httpx2.AsyncClient(
+        timeout=httpx2.Timeout(30.0, connect=10.0),
+        # Shorter than servers keep an idle connection: a message must not be sent into one that is just being closed.
+        limits=httpx2.Limits(keepalive_expiry=2.0),
+        trust_env=not is_loopback(url),
+        follow_redirects=False,
+    )
+
+
+def problem_of(response: httpx2.Response) -> ApiError:
+    """Read an error answer, in either shape of docs/api.md."""
+    try:
+        body = msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
+        body = None
+    body = body if isinstance(body, dict) else {}
+    code = str(body.get("code") or body.get("error") or "")
+    said = body.get("detail") or body.get("error_description") or body.get("title") or response.reason_phrase
+    detail = f"{said}" if said else f"The server answered {response.status_code}."
+    kind = Unauthorized if response.status_code == 401 else ApiError
+    return kind(response.status_code, code, detail)
+
+
+class Api:
+    """Speak to one server as one person."""
+
+    def __init__(self, access: Access, client: httpx2.AsyncClient) -> None:
+        self._access = access
+        self._client = client
+
+    async def agents(self) -> list[dict[str, Any]]:
+        """List the agents."""
+        found = await self._request("GET", "/agents")
+        agents = found.get("agents") if isinstance(found, dict) else found
+        return [agent for agent in agents if isinstance(agent, dict)] if isinstance(agents, list) else []
+
+    async def switch(self, session_id: str, agent: str) -> None:
+        """Hand the session to another agent."""
+        await self._request("POST", f"/agents/{_part(session_id)}/switch", {"target_agent": agent})
+
+    async def create_session(self, metadata: dict[str, Any], agent: str | None) -> Session:
+        """Open a session."""
+        body: dict[str, Any] = {"metadata": metadata} | ({"agent": agent} if agent else {})
+        return read(await self._request("POST", "/sessions", body), Session)
+
+    async def session(self, session_id: str) -> Session:
+        """Look a session up."""
+        return read(await self._request("GET", f"/sessions/{_part(session_id)}"), Session)
+
+    async def update_metadata(self, session_id: str, metadata: dict[str, Any]) -> None:
+        """Replace the metadata of a session."""
+        await self._request("PATCH", f"/sessions/{_part(session_id)}", {"metadata": metadata}, again=True)
+
+    async def history(self, session_id: str) -> list[dict[str, Any]]:
+        """Return the messages of a session, the oldest first."""
+        messages: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            query = f"?limit=1000&cursor={quote(cursor, safe='')}" if cursor else "?limit=1000"
+            page = await self._request("GET", f"/sessions/{_part(session_id)}/history{query}")
+            found = page.get("messages") if isinstance(page, dict) else None
+            messages += [message for message in found or () if isinstance(message, dict)]
+            following = page.get("next_cursor") if isinstance(page, dict) else None
+            if not following or not found:
+                return messages
+            cursor = str(following)
+
+    async def send(self, session_id: str, content: str) -> Accepted:
+        """Send a message of the person."""
+        return read(
+            await self._request("POST", f"/sessions/{_part(session_id)}/messages", {"content": content}), Accepted
+        )
+
+    async def answer_tool(self, session_id: str, call_id: str, *, result: Any = None, error: str | None = None) -> None:
+        """Answer a tool call; the server takes the first answer and ignores repeated ones."""
+        body = {"call_id": call_id} | ({"result": result} if error is None else {"error": error})
+        await self._request("POST", f"/sessions/{_part(session_id)}/tool-results", body, again=True)
+
+    async def decide(
+        self,
+        session_id: str,
+        approval_id: str,
+        decision: str,
+        *,
+        arguments: Any = None,
+        feedback: str | None = None,
+    ) -> None:
+        """Decide about an approval."""
+        body: dict[str, Any] = {"decision": decision}
+        if decision == "edit":
+            body["modified_arguments"] = arguments
+        if feedback:
+            body["feedback"] = feedback
+        path = f"/sessions/{_part(session_id)}/approvals/{_part(approval_id)}"
+        await self._request("POST", path, body, again=True)
+
+    async def cancel(self, session_id: str) -> None:
+        """Stop the turn that runs."""
+        await self._request("POST", f"/sessions/{_part(session_id)}/cancel", {}, again=True)
+
+    async def events(self, session_id: str, after: int) -> AsyncIterator[Event]:
+        """Follow the event log after a cursor, for ever, each event once and in order.
+
+        A stream that breaks is opened again at the cursor.
+
+        Raises:
+            Unreachable: the server stayed away.
+            ApiError: the server refuses, for example because the session was deleted.
+        """
+        failures = 0
+        while True:
+            try:
+                async for event in self._stream(session_id, after):
+                    if event.seq > after:
+                        after, failures = event.seq, 0
+                        yield event
+            except Unauthorized:
+                failures += 1
+                if failures > 1:
+                    raise
+                continue
+            except (httpx2.TransportError, Unreachable):
+                pass
+            if failures == len(BACKOFF):
+                raise Unreachable("The connection to the server was lost. `codelab chat --continue` goes on later.")
+            await asyncio.sleep(BACKOFF[failures])
+            failures += 1
+            with suppress(Unreachable):
+                await self._access.recover()
+
+    async def _stream(self, session_id: str, after: int) -> AsyncIterator[Event]:
+        token = await self._access.token()
+        url = f"{await self._access.address()}/api/v1/sessions/{_part(session_id)}/events?after={after}"
+        timeout = httpx2.Timeout(30.0, connect=10.0, read=STREAM_SILENCE)
+        headers = {"Authorization": f"Bearer {token}"}
+        async with self._client.sse(url, headers=headers, timeout=timeout, max_event_size=MAX_EVENT) as source:
+            response = source.response
+            if response.status_code != 200:
+                await response.aread()
+                if response.status_code == 401:
+                    await self._access.renew(token)
+                if response.status_code in _RETRIED:
+                    raise Unreachable("The server is not ready.")
+                raise problem_of(response)
+            async for sent in source:
+                if sent.id.isascii() and sent.id.isdigit() and sent.data:
+                    yield _event(int(sent.id), sent.event, sent.data)
+
+    async def _request(self, method: str, path: str, body: Any = None, *, again: bool = False) -> Any:
+        """Send one request; what may be repeated without harm is repeated when no answer came."""
+        again = again or method == "GET"
+        content = None if body is None else _encode(body)
+        renewed = False
+        failures = 0
+        while True:
+            token = await self._access.token()
+            url = f"{await self._access.address()}/api/v1{path}"
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            try:
+                response = await self._client.request(method, url, content=content, headers=headers)
+            except (httpx2.TransportError, httpx2.InvalidURL) as error:
+                # A connection that was never made took nothing along.
+                if not (again or isinstance(error, httpx2.ConnectError)):
+                    raise Unreachable("The connection broke; the server may or may not have taken this.") from None
+                if failures == len(BACKOFF):
+                    raise Unreachable(f"The server at {urlsplit(url).netloc} does not answer.") from None
+            else:
+                if response.status_code == 401 and not renewed:
+                    await self._access.renew(token)
+                    renewed = True
+                    continue
+                if not (again and response.status_code in _RETRIED) or failures == len(BACKOFF):
+                    return _read_answer(response)
+            await asyncio.sleep(BACKOFF[failures])
+            failures += 1
+            await self._access.recover()
+
+
+def _read_answer(response: httpx2.Response) -> Any:
+    if not response.is_success:
+        raise problem_of(response)
+    if not response.content:
+        return None
+    try:
+        return msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
+        raise ClientError("The server did not answer with JSON; is the URL that of a codelab server?") from None
+
+
+def _event(seq: int, kind: str, data: str) -> Event:
+    try:
+        found = msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise ClientError("The server sent an event that is not a JSON object.")
+    return Event(seq, kind, found)
+
+
+def _encode(body: Any) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except (UnicodeEncodeError, msgspec.ValidationError):
+        raise ClientError("The text holds characters that are not Unicode (lone surrogates).") from None
+
+
+def _part(text: str) -> str:
+    # "." and ".." are unreserved and would be taken as path segments.
+    return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")

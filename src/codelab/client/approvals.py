@@ -1,0 +1,158 @@
+"""What this person allowed in this process, and how they are asked.
+
+The server says what a person decided; the chat believes only its own memory. A call runs when exactly this tool with
+exactly these arguments was allowed here, for this call of this turn, and one yes serves for one run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import msgspec
+
+from codelab.client.console import diff_lines, escape_line, escape_prose
+from codelab.client.tools.commands import MAX_TIMEOUT, ExecuteCommand
+from codelab.client.tools.errors import ToolError
+from codelab.client.tools.files import WriteFile, read_text
+
+if TYPE_CHECKING:
+    from codelab.client.tools.toolbox import Toolbox
+
+__all__ = ("Approvals", "Call", "Decision", "Mode", "Person", "describe")
+
+Mode = Literal["ask", "all", "none"]
+Line = tuple[str, str]
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One call of a tool, as the server names it."""
+
+    turn_id: str
+    call_id: str
+    tool: str
+    arguments: Any
+    reason: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Tell calls apart; a model may use a call id again in a later turn."""
+        return self.turn_id, self.call_id
+
+    @property
+    def digest(self) -> bytes:
+        """Return tool and arguments in their one canonical form."""
+        return msgspec.json.encode([self.tool, self.arguments], order="sorted")
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What a person decided; ``arguments`` belong to ``edit``."""
+
+    kind: Literal["approve", "edit", "reject"]
+    arguments: Any = None
+    feedback: str | None = None
+
+
+class Person(Protocol):
+    """Somebody who can be asked."""
+
+    async def decide(self, call: Call, lines: list[Line]) -> Decision:
+        """Show a call and ask about it; cancelled when the question is moot."""
+
+
+class Approvals:
+    """Ask a person, or stand in for one (``--approve``), and remember what was allowed."""
+
+    def __init__(self, mode: Mode, person: Person | None, toolbox: Toolbox) -> None:
+        self._mode = mode
+        self._person = person
+        self._toolbox = toolbox
+        self._granted: dict[tuple[str, str], bytes] = {}
+        self._one_question = asyncio.Lock()
+
+    async def ask(self, call: Call) -> Decision:
+        """Get a decision about a call."""
+        if self._mode == "all":
+            return Decision("approve")
+        if self._mode == "none" or self._person is None:
+            return Decision("reject", feedback="rejected by --approve none")
+        async with self._one_question:
+            return await self._person.decide(call, await describe(self._toolbox, call))
+
+    def grant(self, call: Call) -> None:
+        """Remember that a person allowed exactly this."""
+        self._granted[call.key] = call.digest
+
+    def holds(self, call: Call) -> bool:
+        """Tell whether exactly this was allowed and has not run yet."""
+        return self._granted.get(call.key) == call.digest
+
+    def take(self, call: Call) -> bool:
+        """Use the permission for exactly this call up; whatever was allowed for the call is spent."""
+        held = self.holds(call)
+        self._granted.pop(call.key, None)
+        return held
+
+    def forget(self, turn_id: str) -> None:
+        """Forget what was allowed in a turn that has ended."""
+        for key in [key for key in self._granted if key[0] == turn_id]:
+            del self._granted[key]
+
+
+async def describe(toolbox: Toolbox, call: Call) -> list[Line]:
+    """Describe a call to the person who decides, as escaped lines: a diff, the exact command, or the arguments."""
+    reason = f": {call.reason}" if call.reason else ""
+    lines = [(escape_line(f"{call.tool} asks for your approval{reason}"), "bold yellow")]
+    try:
+        checked = toolbox.check(call.tool, call.arguments)
+        match checked:
+            case WriteFile():
+                return lines + await asyncio.to_thread(_describe_write, toolbox, checked)
+            case ExecuteCommand():
+                return lines + _describe_command(toolbox, checked)
+            case _:
+                toolbox.needs_approval(call.tool, call.arguments)
+                return lines + _describe_arguments(call.arguments)
+    except ToolError as error:
+        return [*lines, *_describe_arguments(call.arguments), (f"It cannot run: {escape_line(str(error))}", "red")]
+
+
+def _describe_write(toolbox: Toolbox, args: WriteFile) -> list[Line]:
+    place = toolbox.folder.resolve(args.path)
+    lines: list[Line] = []
+    if place.shown != args.path:
+        lines.append((f"{escape_line(args.path)} is {escape_line(place.shown)}", "yellow"))
+    try:
+        old = read_text(toolbox.folder, place, args.encoding)
+    except ToolError as error:
+        return [
+            *lines,
+            (f"The old content cannot be shown: {escape_line(str(error))}", "yellow"),
+            *diff_lines(place.shown, None, args.content),
+        ]
+    if old == args.content:
+        lines.append((f"{escape_line(place.shown)} stays as it is.", "yellow"))
+    elif old is None and not args.content:
+        lines.append((f"{escape_line(place.shown)} is created, empty.", "yellow"))
+    if old is not None and args.backup:
+        name = escape_line(f"{place.shown}.bak")
+        lines.append((f"The old version is kept as {name}, in place of what has that name now.", "dim"))
+    return [*lines, *diff_lines(place.shown, old, args.content)]
+
+
+def _describe_command(toolbox: Toolbox, args: ExecuteCommand) -> list[Line]:
+    place = toolbox.folder.resolve(args.cwd or ".")
+    how = "by the shell" if args.shell else "without a shell"
+    where = "" if place.shown == "." else f" in {escape_line(place.shown)}"
+    seconds = min(args.timeout, MAX_TIMEOUT)
+    first, *rest = args.command.split("\n")
+    return [
+        (f"Run {how}{where}, for at most {seconds} s:", "yellow"),
+        (f"  $ {escape_line(first)}", "bold"),
+        *((f"  > {escape_line(line)}", "bold") for line in rest),
+    ]
+
+
+def _describe_arguments(arguments: Any) -> list[Line]:
+    shown = msgspec.json.format(msgspec.json.encode(arguments), indent=2).decode()
+    return [(escape_prose(line), "") for line in shown.split("\n")]

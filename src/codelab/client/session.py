@@ -1,0 +1,302 @@
+"""One turn at a time over the event log: answers are printed, calls are run, questions are put."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from codelab.client.approvals import Call, Decision
+from codelab.client.errors import ApiError
+from codelab.client.tools.errors import ToolError
+from codelab.client.turns import Outcome, Turn
+from codelab.client.wire import (
+    ApprovalRequested,
+    Event,
+    MessageCompleted,
+    MessageDelta,
+    Session,
+    ToolCompleted,
+    ToolRequested,
+    read,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+    from codelab.client.api import Api
+    from codelab.client.approvals import Approvals
+    from codelab.client.console import Console
+    from codelab.client.tools.toolbox import Toolbox
+
+__all__ = ("Conversation", "Interrupted")
+
+_ENDS = {"turn.completed": "completed", "turn.failed": "failed", "turn.cancelled": "cancelled"}
+
+
+class Interrupted(Exception):
+    """The person pressed Ctrl-C at a question."""
+
+
+class Conversation:
+    """Talk in one session."""
+
+    def __init__(self, session_id: str, api: Api, toolbox: Toolbox, approvals: Approvals, console: Console) -> None:
+        self.session_id = session_id
+        self._api = api
+        self._toolbox = toolbox
+        self._approvals = approvals
+        self._console = console
+        self._inbox: asyncio.Queue[Event | Exception] = asyncio.Queue()
+        self._busy = False
+
+    async def send(self, content: str) -> Outcome:
+        """Send a message and follow its turn to the end.
+
+        Raises:
+            ClientError: the server refused the message, or was lost on the way.
+        """
+        with self._interruptible():
+            accepted = await self._api.send(self.session_id, content)
+            return await self._follow(Turn(self.session_id, accepted.turn_id, 0), accepted.seq - 1)
+
+    async def resume(self, session: Session) -> Outcome | None:
+        """Follow the turn that runs in a session, taking up what it waits for; ``None`` when there is none."""
+        if session.active_turn is None:
+            return None
+        with self._interruptible():
+            # From the beginning: what the turn waits for may have been asked long ago.
+            return await self._follow(Turn(self.session_id, session.active_turn.turn_id, session.last_seq), 0)
+
+    def interrupt(self) -> bool:
+        """Cancel the turn that is followed; tells whether there is one."""
+        if self._busy:
+            self._inbox.put_nowait(Interrupted())
+        return self._busy
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        self._inbox = asyncio.Queue()
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    async def _follow(self, turn: Turn, after: int) -> Outcome:
+        pump = asyncio.create_task(self._pump(after))
+        try:
+            while turn.outcome.status == "running":
+                item = await self._inbox.get()
+                if isinstance(item, Interrupted):
+                    self._stop(turn)
+                elif isinstance(item, Exception):
+                    raise item
+                else:
+                    self._handle(turn, item)
+        finally:
+            tasks = [pump, *turn.tasks.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._approvals.forget(turn.outcome.turn_id)
+            self._console.end_answer()
+        return turn.outcome
+
+    async def _pump(self, after: int) -> None:
+        try:
+            async for event in self._api.events(self.session_id, after):
+                self._inbox.put_nowait(event)
+        except Exception as error:  # noqa: BLE001 - whoever reads the inbox raises it.
+            self._inbox.put_nowait(error)
+
+    def _stop(self, turn: Turn) -> None:
+        turn.stopped = True
+        for task in turn.tasks.values():
+            task.cancel()
+        self._console.note("Cancelling the turn … (Ctrl-C again leaves)")
+        self._start(turn, "cancel", self._cancel())
+
+    async def _cancel(self) -> None:
+        await self._api.cancel(self.session_id)
+
+    def _start(self, turn: Turn, name: str, work: Coroutine[Any, Any, None]) -> None:
+        async def run() -> None:
+            try:
+                await work
+            except Exception as error:  # noqa: BLE001 - as in _pump.
+                self._inbox.put_nowait(error)
+
+        if (old := turn.tasks.get(name)) is not None and not old.done():
+            work.close()
+            return
+        turn.tasks[name] = asyncio.create_task(run())
+
+    def _drop(self, turn: Turn, name: str) -> None:
+        if (task := turn.tasks.get(name)) is not None:
+            task.cancel()
+
+    def _handle(self, turn: Turn, event: Event) -> None:
+        data = event.data
+        mine = data.get("turn_id") == turn.outcome.turn_id
+        match event.type:
+            case "message.started" if mine:
+                turn.texts[str(data.get("message_id"))] = ""
+            case "message.delta":
+                self._on_delta(turn, read(data, MessageDelta))
+            case "message.completed" if mine:
+                self._on_message(turn, read(data, MessageCompleted))
+            case "tool.requested" if mine:
+                self._on_call(turn, read(data, ToolRequested))
+            case "tool.completed" if mine:
+                self._on_result(turn, read(data, ToolCompleted))
+            case "approval.requested" if mine:
+                question = read(data, ApprovalRequested)
+                turn.questions[question.approval_id] = question
+                turn.arguments[question.call_id] = question.arguments
+                if turn.live:
+                    self._put(turn, question)
+            case "approval.resolved" if mine:
+                approval_id = str(data.get("approval_id"))
+                turn.questions.pop(approval_id, None)
+                self._drop(turn, f"approval {approval_id}")
+            case "agent.switched" if turn.live:
+                reason = f": {data['reason']}" if data.get("reason") else ""
+                self._console.note(f"{data.get('to_agent')} takes over from {data.get('from_agent')}{reason}")
+            case "turn.completed" | "turn.failed" | "turn.cancelled" if mine:
+                self._on_end(turn, event)
+            case _:
+                pass
+        if not turn.live and event.seq >= turn.replay_to:
+            self._go_live(turn)
+
+    def _go_live(self, turn: Turn) -> None:
+        turn.live = True
+        for text in turn.texts.values():
+            self._console.answer(text)
+        if turn.outcome.status == "running":
+            for question in turn.questions.values():
+                self._put(turn, question)
+            for call in turn.calls.values():
+                self._run(turn, call)
+
+    def _on_delta(self, turn: Turn, delta: MessageDelta) -> None:
+        so_far = turn.texts.get(delta.message_id)
+        if so_far is not None and delta.offset + len(delta.text) > len(so_far):
+            self._more(turn, delta.message_id, delta.text[max(len(so_far) - delta.offset, 0) :])
+
+    def _more(self, turn: Turn, message_id: str, text: str) -> None:
+        turn.texts[message_id] += text
+        if turn.live:
+            self._console.answer(text)
+
+    def _on_message(self, turn: Turn, message: MessageCompleted) -> None:
+        so_far = turn.texts.setdefault(message.message_id, "")
+        content = message.content or ""
+        if message.status == "interrupted":
+            if turn.live:
+                self._console.note("[this answer was interrupted]", "yellow")
+        else:
+            self._more(turn, message.message_id, content[len(so_far) :])
+            # Text beside tool calls is not yet the answer; the last message is.
+            turn.outcome.answer = content
+        del turn.texts[message.message_id]
+        if turn.live:
+            self._console.end_answer()
+
+    def _on_call(self, turn: Turn, call: ToolRequested) -> None:
+        turn.calls[call.call_id] = call
+        turn.arguments[call.call_id] = call.arguments
+        if turn.live:
+            self._run(turn, call)
+
+    def _on_result(self, turn: Turn, result: ToolCompleted) -> None:
+        turn.calls.pop(result.call_id, None)
+        entry = {"call_id": result.call_id, "tool_name": result.tool_name, "status": result.status}
+        turn.outcome.tool_calls.append(entry | {"arguments": turn.arguments.get(result.call_id), "error": result.error})
+        self._drop(turn, f"call {result.call_id}")
+        if turn.live and result.status != "completed":
+            self._console.note(f"  {result.tool_name} {result.status}: {result.error or ''}".rstrip(": "), "yellow")
+
+    def _on_end(self, turn: Turn, event: Event) -> None:
+        outcome = turn.outcome
+        outcome.status = _ENDS[event.type]
+        outcome.usage = event.data.get("usage")
+        if outcome.status == "failed":
+            outcome.error = str(event.data.get("error") or event.data.get("code") or "the turn failed")
+        elif outcome.status == "cancelled":
+            outcome.error = str(event.data.get("reason") or "cancelled")
+
+    def _put(self, turn: Turn, question: ApprovalRequested) -> None:
+        if not turn.stopped:
+            self._start(turn, f"approval {question.approval_id}", self._decide(question))
+
+    def _run(self, turn: Turn, call: ToolRequested) -> None:
+        if not turn.stopped:
+            self._start(turn, f"call {call.call_id}", self._answer(call))
+
+    async def _decide(self, question: ApprovalRequested) -> None:
+        """Put a question of the server to the person and send the decision."""
+        call = Call(question.turn_id, question.call_id, question.tool_name, question.arguments, question.reason)
+        while True:
+            # An edit passes the gate of the server again, which may come back with the very call that was allowed.
+            decision = Decision("approve") if self._approvals.holds(call) else await self._approvals.ask(call)
+            if decision.kind == "edit":
+                self._approvals.grant(msgspec.structs.replace(call, arguments=decision.arguments))
+            elif decision.kind == "approve":
+                self._approvals.grant(call)
+            try:
+                await self._api.decide(
+                    self.session_id,
+                    question.approval_id,
+                    decision.kind,
+                    arguments=decision.arguments,
+                    feedback=decision.feedback,
+                )
+            except ApiError as error:
+                if error.status == 400 and decision.kind == "edit":
+                    self._console.error(f"The edited arguments were not accepted: {error}")
+                    continue
+                if error.status not in (404, 409):
+                    raise
+                self._console.note(f"{question.tool_name}: somebody else has decided about it ({error})")
+            return
+
+    async def _answer(self, requested: ToolRequested) -> None:
+        """Run a call and send its result."""
+        call = Call(requested.turn_id, requested.call_id, requested.tool_name, requested.arguments)
+        try:
+            result, error = await self._perform(call), None
+        except ToolError as failure:
+            result, error = None, str(failure)
+        try:
+            await self._api.answer_tool(self.session_id, call.call_id, result=result, error=error)
+        except ApiError as failed:
+            if failed.status == 413 and error is None:
+                await self._api.answer_tool(self.session_id, call.call_id, error=f"The result was too large: {failed}")
+            elif failed.status not in (404, 409):
+                raise
+
+    async def _perform(self, call: Call) -> dict[str, Any]:
+        allowed = self._approvals.take(call)
+        needed = self._toolbox.needs_approval(call.tool, call.arguments)
+        edited = False
+        if needed and not allowed:
+            decision = await self._approvals.ask(call)
+            if decision.kind == "reject":
+                raise ToolError(f"User rejected: {decision.feedback or 'no reason given'}")
+            if decision.kind == "edit":
+                call, edited = msgspec.structs.replace(call, arguments=decision.arguments), True
+        self._console.note(f"  {call.tool} {_summary(call.arguments)}")
+        result = await self._toolbox.run(call.tool, call.arguments, secrets_allowed=needed)
+        return result | {"edited_arguments": call.arguments} if edited else result
+
+
+def _summary(arguments: Any) -> str:
+    if not isinstance(arguments, dict):
+        return ""
+    shown = arguments.get("command") or arguments.get("query") or arguments.get("path") or ""
+    text = str(shown)
+    return text if len(text) <= 100 else text[:99] + "…"

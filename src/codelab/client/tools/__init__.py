@@ -1,0 +1,5 @@
+"""The tools that the chat runs on this machine, inside its folder."""
+
+from __future__ import annotations
+
+__all__ = ()

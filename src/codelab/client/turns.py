@@ -1,0 +1,51 @@
+"""What the chat knows of one turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from codelab.client.wire import ApprovalRequested, ToolRequested
+
+__all__ = ("Outcome", "Turn")
+
+
+class Outcome(msgspec.Struct):
+    """How a turn ended; this is what ``--json`` prints."""
+
+    session_id: str
+    turn_id: str
+    status: str = "running"
+    answer: str = ""
+    error: str | None = None
+    tool_calls: list[dict[str, Any]] = []
+    usage: Any = None
+
+    @property
+    def sentence(self) -> str:
+        """Say to a person how the turn ended."""
+        said = "The turn failed" if self.status == "failed" else f"The turn was {self.status}"
+        return f"{said}: {self.error}" if self.error else f"{said}."
+
+
+class Turn:
+    """What is known of the turn that is followed."""
+
+    def __init__(self, session_id: str, turn_id: str, replay_to: int) -> None:
+        self.outcome = Outcome(session_id, turn_id)
+        #: Events up to here happened before we came; they are only remembered.
+        self.replay_to = replay_to
+        self.live = replay_to == 0
+        #: Texts so far of the answers of this turn that are not complete.
+        self.texts: dict[str, str] = {}
+        #: Arguments of the calls, as they were asked for last.
+        self.arguments: dict[str, Any] = {}
+        self.calls: dict[str, ToolRequested] = {}
+        self.questions: dict[str, ApprovalRequested] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        #: The person has stopped it; nothing of it is begun any more.
+        self.stopped = False

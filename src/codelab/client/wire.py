@@ -1,0 +1,120 @@
+"""The shapes of docs/api.md that the chat reads; unknown members are ignored."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from codelab.client.errors import ClientError
+
+__all__ = (
+    "Accepted",
+    "ActiveTurn",
+    "ApprovalRequested",
+    "Event",
+    "MessageCompleted",
+    "MessageDelta",
+    "Session",
+    "ToolCompleted",
+    "ToolRequested",
+    "read",
+)
+
+T = TypeVar("T")
+
+
+class ActiveTurn(msgspec.Struct):
+    """The turn that runs or waits in a session."""
+
+    turn_id: str
+    state: str
+
+
+class Session(msgspec.Struct):
+    """A session of the server."""
+
+    session_id: str
+    title: str | None = None
+    current_agent: str | None = None
+    message_count: int = 0
+    metadata: dict[str, Any] = {}
+    last_seq: int = 0
+    active_turn: ActiveTurn | None = None
+
+
+class Accepted(msgspec.Struct):
+    """The acknowledgement of a message."""
+
+    message_id: str
+    turn_id: str
+    seq: int
+
+
+class Event(msgspec.Struct):
+    """One event of a session's log."""
+
+    seq: int
+    type: str
+    data: dict[str, Any]
+
+
+class MessageDelta(msgspec.Struct):
+    """More of an answer; ``offset`` counts code points before ``text``."""
+
+    message_id: str
+    offset: int
+    text: str
+
+
+class MessageCompleted(msgspec.Struct):
+    """A whole answer."""
+
+    message_id: str
+    turn_id: str
+    status: str
+    content: str | None = None
+    agent: str | None = None
+
+
+class ToolRequested(msgspec.Struct):
+    """The server asks this client to run a tool."""
+
+    call_id: str
+    turn_id: str
+    tool_name: str
+    arguments: Any = None
+    approval_id: str | None = None
+
+
+class ToolCompleted(msgspec.Struct):
+    """What the model will see of a call."""
+
+    call_id: str
+    turn_id: str
+    tool_name: str
+    status: str
+    error: str | None = None
+
+
+class ApprovalRequested(msgspec.Struct):
+    """A person must decide about a call."""
+
+    approval_id: str
+    call_id: str
+    turn_id: str
+    tool_name: str
+    arguments: Any = None
+    reason: str | None = None
+
+
+def read(value: object, kind: type[T]) -> T:
+    """Read a value of the server.
+
+    Raises:
+        ClientError: it has another shape.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise ClientError(f"The server sent something unexpected ({kind.__name__}: {error}).") from None
