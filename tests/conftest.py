@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.databases import DIALECTS, DatabaseUrls, PostgresServer, postgres_server
+from tests.support.databases import DIALECTS, DatabaseUrls, PostgresServer, Template, make_template, postgres_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,3 +57,36 @@ def database_url(make_database: Callable[[], str]) -> str:
 def databases(make_database: Callable[[], str]) -> DatabaseUrls:
     """The URLs of two empty databases, ``agent`` and ``auth``."""
     return DatabaseUrls(agent=make_database(), auth=make_database())
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    """Two migrated SQLite databases, made once for each worker."""
+    folder = tmp_path_factory.mktemp("template")
+    return make_template(DatabaseUrls(f"sqlite:///{folder}/agent.db", f"sqlite:///{folder}/auth.db"), folder)
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
+    """Two migrated PostgreSQL databases, made once for each worker."""
+    databases = DatabaseUrls(postgresql.create(), postgresql.create())
+    yield make_template(databases, tmp_path_factory.mktemp("template"))
+    postgresql.drop(databases.agent)
+    postgresql.drop(databases.auth)
+
+
+@pytest.fixture
+def migrated(dialect: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[DatabaseUrls]:
+    """Two migrated databases of the dialect, ``agent`` and ``auth``, with the key file in ``tmp_path``: copies."""
+    template: Template = request.getfixturevalue(f"{dialect}_template")
+    shutil.copy(template.key_file, tmp_path)
+    if dialect == "sqlite":
+        for url in (template.databases.agent, template.databases.auth):
+            shutil.copy(url.removeprefix("sqlite:///"), tmp_path)
+        yield DatabaseUrls(f"sqlite:///{tmp_path}/agent.db", f"sqlite:///{tmp_path}/auth.db")
+        return
+    server: PostgresServer = request.getfixturevalue("postgresql")
+    databases = DatabaseUrls(server.create(template.databases.agent), server.create(template.databases.auth))
+    yield databases
+    server.drop(databases.agent)
+    server.drop(databases.auth)

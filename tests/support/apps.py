@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
 
@@ -45,8 +45,6 @@ async def living(app: Litestar) -> AsyncIterator[None]:
 @asynccontextmanager
 async def talking(app: Litestar) -> AsyncIterator[httpx2.AsyncClient]:
     """Start an application and give an HTTP client that calls it in process (it cannot read streams)."""
-    async with (
-        living(app),
-        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://testserver") as http,
-    ):
+    transport = httpx2.ASGITransport(cast("Any", app))  # the two libraries type ASGI in their own ways
+    async with living(app), httpx2.AsyncClient(transport=transport, base_url="http://testserver") as http:
         yield http

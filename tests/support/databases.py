@@ -24,7 +24,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ("DIALECTS", "VARIABLE", "DatabaseUrls", "PostgresServer", "postgres_server")
+__all__ = ("DIALECTS", "VARIABLE", "DatabaseUrls", "PostgresServer", "Template", "make_template", "postgres_server")
 
 DIALECTS = ("sqlite", "postgresql")
 VARIABLE = "CODELAB_TEST_POSTGRES_URL"
@@ -48,6 +48,14 @@ class DatabaseUrls:
 
 
 @dataclass(frozen=True)
+class Template:
+    """Both databases as a first start leaves them, and the key file that belongs to them: for tests to copy."""
+
+    databases: DatabaseUrls
+    key_file: Path
+
+
+@dataclass(frozen=True)
 class PostgresServer:
     """Make and drop databases on one PostgreSQL server.
 
@@ -57,10 +65,11 @@ class PostgresServer:
     url: str
     bin: Path | None
 
-    def create(self) -> str:
-        """Make an empty database and return its URL."""
+    def create(self, template: str | None = None) -> str:
+        """Make a database, empty or a copy of the one at the URL ``template``, and return its URL."""
         name = f"codelab_test_{uuid.uuid4().hex}"
-        self._execute(f'CREATE DATABASE "{name}" TEMPLATE template0 STRATEGY file_copy')
+        source = urlsplit(template).path.removeprefix("/") if template else "template0"
+        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}" STRATEGY file_copy')
         return urlsplit(self.url)._replace(path=f"/{name}").geturl()
 
     def drop(self, url: str) -> None:
@@ -96,6 +105,22 @@ def _run_in_thread(function: Any) -> None:
     thread.join()
     if errors:
         raise errors[0]
+
+
+def make_template(databases: DatabaseUrls, folder: Path) -> Template:
+    """Start the application once on two empty databases: migrated, seeded, with keys."""
+    from codelab.app import create_app
+    from tests.support.apps import living
+    from tests.support.server import make_settings
+
+    settings = make_settings(databases, folder)
+
+    async def start_once() -> None:
+        async with living(create_app(settings, issuer="http://127.0.0.1")):
+            pass
+
+    _run_in_thread(start_once)
+    return Template(databases, settings.auth.key_encryption_key_file)
 
 
 @contextlib.contextmanager

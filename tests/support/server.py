@@ -14,7 +14,7 @@ import msgspec
 import uvicorn
 
 from codelab.app import create_app
-from codelab.auth.repository import insert_user_if_absent
+from codelab.auth.repository import find_user, insert_user_if_absent
 from codelab.db import new_id, now
 from codelab.settings import AgentSettings, AuthSettings, ServerSettings, Settings
 from tests.support.apps import living
@@ -83,16 +83,27 @@ class Person:
     ) -> list[Event]:
         """Follow the stream of a session until an event fits, and return all events up to it."""
         seen: list[Event] = []
-        async with asyncio.timeout(timeout):
-            url = f"/api/v1/sessions/{session}/events"
-            async with self.http.sse(url, params={"after": str(after)}) as source:
-                async for event in source:
-                    if not event.data:
-                        continue
-                    seen.append(Event(int(event.id or 0), event.event, msgspec.json.decode(event.data)))
-                    if until(seen[-1]):
-                        return seen
+        async with asyncio.timeout(timeout), self.following(session, after=after) as events:
+            async for event in events:
+                seen.append(event)
+                if until(event):
+                    return seen
         raise AssertionError(f"the stream ended after {[(e.seq, e.type) for e in seen]}")
+
+    @asynccontextmanager
+    async def following(
+        self, session: str, *, after: int | str | None = None, last_event_id: int | str | None = None
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        """Open the stream of a session; iterate what it gives for its events."""
+        params = {} if after is None else {"after": str(after)}
+        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+        url = f"/api/v1/sessions/{session}/events"
+        async with self.http.sse(url, params=params, headers=headers) as source:
+            yield (
+                Event(int(event.id or 0), event.event, msgspec.json.decode(event.data))
+                async for event in source
+                if event.data
+            )
 
     async def until(self, session: str, *types: str, after: int | str = 0, turn: str | None = None) -> list[Event]:
         """Follow until an event of one of these types, of this turn where one is named."""
@@ -113,7 +124,7 @@ class Running:
     _people: list[httpx2.AsyncClient] = field(default_factory=list)
 
     async def person(self, name: str = "ada", scope: str = ALL_SCOPES) -> Person:
-        """Make a user, and a client with a token of theirs."""
+        """Make a user unless there is one of that name, and a client with a token of theirs."""
         auth = self.app.state.auth
         at = now()
         values: dict[str, Any] = {
@@ -128,7 +139,10 @@ class Running:
         }
 
         await auth.database.write(lambda tx: insert_user_if_absent(tx.session, **values))
-        token = auth._tokens.issue(user_id=values["id"], client_id="tests", scope=scope, lifetime=600)
+        async with auth.database.read() as db:
+            user = await find_user(db, name)
+        assert user is not None
+        token = auth._tokens.issue(user_id=user.id, client_id="tests", scope=scope, lifetime=600)
         http = httpx2.AsyncClient(
             base_url=self.url,
             headers={"Authorization": f"Bearer {token}"},
@@ -136,7 +150,7 @@ class Running:
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
         )
         self._people.append(http)
-        return Person(http, values["id"])
+        return Person(http, user.id)
 
 
 def make_settings(databases: DatabaseUrls, folder: Path, **agent: Any) -> Settings:
@@ -160,6 +174,7 @@ class _Server(uvicorn.Server):
 async def serving(settings: Settings, *, local_secret: str | None = None) -> AsyncIterator[Running]:
     """Serve the application on a free loopback port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         app = create_app(settings, issuer=url, local_secret=local_secret)
         config = uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=2)

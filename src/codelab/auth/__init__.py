@@ -1,0 +1,102 @@
+"""Module ``auth``: users, clients, tokens, keys, audit. This file is its whole surface."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from litestar.plugins import InitPlugin
+
+from codelab.auth.grants import Grants
+from codelab.auth.keys import KeyRing
+from codelab.auth.middleware import BearerMiddleware
+from codelab.auth.models import AuthBase
+from codelab.auth.passwords import Passwords
+from codelab.auth.principals import Principals
+from codelab.auth.routes import create_routes
+from codelab.auth.seeds import plant
+from codelab.auth.tokens import AccessTokens
+from codelab.db import Database, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from litestar import Litestar
+    from litestar.config.app import AppConfig
+
+    from codelab.identity import Principal
+    from codelab.settings import AuthSettings
+
+__all__ = ("AuthModule",)
+
+
+class AuthModule(InitPlugin):
+    """Log people in and tell who is calling: a Litestar plugin with routes, middleware and a database of its own.
+
+    ``issuer`` is the ``iss`` of access tokens. ``local_secret`` (``codelab_local_…``) is the bearer token of the person
+    whose own server this is. ``db_wait`` is how many seconds the start waits for PostgreSQL.
+
+    Raises:
+        StartError: the database URL is not understood.
+    """
+
+    def __init__(
+        self, settings: AuthSettings, *, issuer: str, local_secret: str | None = None, db_wait: float = 30.0
+    ) -> None:
+        self.database = Database(
+            parse_url(settings.db_url, "AUTH_SERVICE__DB_URL"),
+            module="auth",
+            metadata=AuthBase.metadata,
+            migrations=Path(__file__).with_name("migrations"),
+        )
+        self._settings = settings
+        self._db_wait = db_wait
+        self._keys = KeyRing(self.database, settings.key_encryption_key_file)
+        self._passwords = Passwords()
+        self._tokens = AccessTokens(self._keys, issuer=issuer, audience=settings.jwt_audience)
+        self._grants = Grants(self.database, self._tokens, self._passwords)
+        self._principals = Principals(self.database, self._tokens, local_secret)
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Add the routes, the middleware and the life of the module to an application."""
+        app_config.route_handlers.extend(create_routes(self._grants, self._keys))
+        app_config.middleware.append(BearerMiddleware(self._principals))
+        app_config.lifespan.append(self._live)
+        return app_config
+
+    @asynccontextmanager
+    async def _live(self, _app: Litestar) -> AsyncIterator[None]:
+        try:
+            await self.start()
+            yield
+        finally:
+            await self.stop()
+
+    async def start(self) -> None:
+        """Migrate the database, load the keys, make what a new installation begins with.
+
+        Raises:
+            StartError: one line that says what is wrong.
+        """
+        await self.database.start(self._db_wait)
+        await self._keys.load()
+        self._passwords.start()
+        await plant(self.database, self._passwords, self._settings)
+
+    async def stop(self) -> None:
+        """Finish what was begun and close the database."""
+        await self._passwords.stop()
+        await self.database.stop()
+
+    async def ready(self) -> bool:
+        """Tell whether tokens can be issued: keys are loaded and the database answers."""
+        return self._keys.loaded and await self.database.ping()
+
+    async def authenticate(self, token: str) -> Principal:
+        """Return the person behind a bearer token.
+
+        Raises:
+            Unauthenticated: the token is not valid, or its user is disabled.
+        """
+        return await self._principals.find(token)

@@ -1,0 +1,70 @@
+"""Who the asking program is, and what it may ask for."""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING
+
+from codelab.auth import repository
+from codelab.auth.errors import InvalidClient, OAuthError
+from codelab.auth.tokens import hash_token
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from codelab.auth.forms import ClientCredentials
+    from codelab.auth.repository import ClientRecord
+
+__all__ = ("authenticate_client", "check_grant", "grant_scope", "narrow_scope")
+
+
+async def authenticate_client(session: AsyncSession, credentials: ClientCredentials) -> ClientRecord:
+    """Find the client and check its secret; what a public client sends as one is ignored.
+
+    Raises:
+        InvalidClient: unknown, or a confidential client without its secret.
+        OAuthError: the client is disabled (``invalid_grant``).
+    """
+    client = await repository.find_client(session, credentials.client_id)
+    if client is None:
+        raise InvalidClient("Unknown client")
+    if client.is_confidential or client.client_secret_hash is not None:
+        shown = hash_token(credentials.secret or "")
+        if credentials.secret is None or not hmac.compare_digest(shown, client.client_secret_hash or ""):
+            raise InvalidClient("The client's secret is missing or wrong")
+    if not client.is_active:
+        raise OAuthError("The client is disabled", code="invalid_grant")
+    return client
+
+
+def check_grant(client: ClientRecord, grant_type: str) -> None:
+    """Refuse a grant that the client does not have.
+
+    Raises:
+        OAuthError: ``unauthorized_client``.
+    """
+    if grant_type not in client.allowed_grant_types:
+        raise OAuthError(f"The client may not use grant type '{grant_type}'", code="unauthorized_client")
+
+
+def grant_scope(client: ClientRecord, requested: str | None) -> str:
+    """Decide the scope of a new grant: what is asked, or else the client's default.
+
+    Raises:
+        OAuthError: ``invalid_scope``.
+    """
+    return narrow_scope(client.allowed_scopes, requested) if requested else client.default_scopes
+
+
+def narrow_scope(allowed: str, requested: str) -> str:
+    """Return the requested scopes, sorted and each once, when all of them are allowed.
+
+    Raises:
+        OAuthError: ``invalid_scope``.
+    """
+    wanted = {scope for scope in requested.split(" ") if scope}
+    if refused := wanted - set(allowed.split(" ")):
+        raise OAuthError(f"Scope not allowed: {' '.join(sorted(refused))[:200]}", code="invalid_scope", field="scope")
+    if not wanted:
+        raise OAuthError("The scope is empty", code="invalid_scope", field="scope")
+    return " ".join(sorted(wanted))

@@ -1,0 +1,112 @@
+"""Tables of module ``auth``: the reference system's four, and the signing keys."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from advanced_alchemy.base import CommonTableAttributes, create_registry
+from sqlalchemy import Boolean, ForeignKey, Integer, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from codelab.db import JsonText, UtcDateTime, new_id, now
+
+__all__ = ("AuditLog", "AuthBase", "OAuthClient", "RefreshToken", "SigningKey", "User")
+
+
+class AuthBase(CommonTableAttributes, DeclarativeBase):
+    """Base of the module's tables, with a registry and metadata of their own."""
+
+    __abstract__ = True
+    registry = create_registry()
+
+
+class User(AuthBase):
+    """A person who may log in."""
+
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    username: Mapped[str] = mapped_column(String(255), index=True, unique=True)
+    email: Mapped[str] = mapped_column(String(255), index=True, unique=True)
+    password_hash: Mapped[str] = mapped_column(String(255))
+    is_active: Mapped[bool] = mapped_column(Boolean, default=True, index=True)
+    is_verified: Mapped[bool] = mapped_column(Boolean, default=False)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, onupdate=now)
+    last_login_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class OAuthClient(AuthBase):
+    """A program that asks for tokens (RFC 6749 section 2). Scopes are separated by spaces."""
+
+    __tablename__ = "oauth_clients"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    client_id: Mapped[str] = mapped_column(String(255), index=True, unique=True)
+    client_secret_hash: Mapped[str | None] = mapped_column(String(255))
+    name: Mapped[str] = mapped_column(String(255))
+    description: Mapped[str | None] = mapped_column(Text)
+    is_confidential: Mapped[bool] = mapped_column(Boolean, default=False)
+    allowed_scopes: Mapped[str] = mapped_column(Text)
+    default_scopes: Mapped[str] = mapped_column(Text)
+    allowed_grant_types: Mapped[Any] = mapped_column(JsonText, nullable=False)
+    access_token_lifetime: Mapped[int] = mapped_column(Integer, default=900)
+    refresh_token_lifetime: Mapped[int] = mapped_column(Integer, default=2_592_000)
+    is_active: Mapped[bool] = mapped_column(Boolean, default=True, index=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, onupdate=now)
+
+
+class RefreshToken(AuthBase):
+    """A refresh token, known only by its SHA-256. One login and all that was rotated from it are a family."""
+
+    __tablename__ = "refresh_tokens"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    jti_hash: Mapped[str] = mapped_column(String(64), index=True, unique=True)
+    family_id: Mapped[str] = mapped_column(String(36), index=True)
+    parent_jti_hash: Mapped[str | None] = mapped_column(String(64))
+    user_id: Mapped[str] = mapped_column(String(36), ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    client_id: Mapped[str] = mapped_column(
+        String(255), ForeignKey("oauth_clients.client_id", ondelete="CASCADE"), index=True
+    )
+    scope: Mapped[str] = mapped_column(Text)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    revoked: Mapped[bool] = mapped_column(Boolean, default=False, index=True)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class AuditLog(AuthBase):
+    """Something that happened and matters for security; it outlives its user."""
+
+    __tablename__ = "audit_logs"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    user_id: Mapped[str | None] = mapped_column(String(36), ForeignKey("users.id", ondelete="SET NULL"), index=True)
+    client_id: Mapped[str | None] = mapped_column(String(255))
+    event_type: Mapped[str] = mapped_column(String(50), index=True)
+    event_data: Mapped[Any] = mapped_column(JsonText, nullable=True)
+    ip_address: Mapped[str | None] = mapped_column(String(45))
+    user_agent: Mapped[str | None] = mapped_column(Text)
+    success: Mapped[bool] = mapped_column(Boolean, index=True)
+    error_message: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
+
+
+class SigningKey(AuthBase):
+    """A key that signs access tokens. It signs until ``retired_at`` and is published until ``expires_at``.
+
+    ``private_jwe`` is the private JWK as a JWE (RFC 7516), encrypted with the key of the key file.
+    """
+
+    __tablename__ = "signing_keys"
+
+    kid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    alg: Mapped[str] = mapped_column(String(16))
+    public_jwk: Mapped[Any] = mapped_column(JsonText, nullable=False)
+    private_jwe: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

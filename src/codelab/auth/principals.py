@@ -1,0 +1,118 @@
+"""From a bearer token to the person behind it, fast: no password hash and no write on this path."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from codelab.auth import repository
+from codelab.auth.seeds import ADMIN
+from codelab.auth.tokens import refuse
+from codelab.identity import SCOPES, Principal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from codelab.auth.repository import UserRecord
+    from codelab.auth.tokens import AccessTokens
+    from codelab.db import Database
+
+__all__ = ("LOCAL_CLIENT_ID", "LOCAL_PREFIX", "Principals")
+
+V = TypeVar("V")
+
+LOCAL_PREFIX = "codelab_local_"
+LOCAL_CLIENT_ID = "codelab-local"
+
+#: Seconds that a user may still be taken for active after somebody disabled the account.
+_MAX_AGE = 1.0
+_MAX_ENTRIES = 10_000
+
+
+class _Recent(Generic[V]):
+    """The values used last, at most ``_MAX_ENTRIES``."""
+
+    def __init__(self) -> None:
+        self._values: OrderedDict[Any, V] = OrderedDict()
+
+    def get(self, key: Any) -> V | None:
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+        return value
+
+    def put(self, key: Any, value: V) -> None:
+        self._values[key] = value
+        self._values.move_to_end(key)
+        if len(self._values) > _MAX_ENTRIES:
+            self._values.popitem(last=False)
+
+    def drop(self, key: Any) -> None:
+        self._values.pop(key, None)
+
+
+class _Verified(NamedTuple):
+    subject: str
+    client_id: str
+    scopes: frozenset[str]
+    expires_at: float
+
+
+class Principals:
+    """Tell whose a bearer token is."""
+
+    def __init__(self, database: Database, tokens: AccessTokens, local_secret: str | None) -> None:
+        self._database = database
+        self._tokens = tokens
+        self._local_secret = local_secret.encode() if local_secret else None
+        self._verified: _Recent[_Verified] = _Recent()
+        self._users: _Recent[tuple[float, UserRecord]] = _Recent()
+
+    async def find(self, token: str) -> Principal:
+        """Return the person behind a token.
+
+        Raises:
+            Unauthenticated: the token is not valid, or its user is disabled or gone.
+        """
+        if token.startswith(LOCAL_PREFIX):
+            return await self._find_local(token)
+        # Keyed by the hash, so that a dump of this process does not hold every token in use.
+        key = hashlib.sha256(token.encode(errors="replace")).digest()
+        verified = self._verified.get(key)
+        if verified is None or verified.expires_at <= time.time():
+            self._verified.drop(key)
+            claims = self._tokens.verify(token)
+            scopes = frozenset(claims["scope"].split())
+            verified = _Verified(claims["sub"], claims["client_id"], scopes, float(claims["exp"]))
+            self._verified.put(key, verified)
+        user = await self._active_user(verified.subject, repository.find_user_by_id)
+        return Principal(subject=user.id, username=user.username, client_id=verified.client_id, scopes=verified.scopes)
+
+    async def _find_local(self, token: str) -> Principal:
+        if self._local_secret is None or not hmac.compare_digest(token.encode(errors="replace"), self._local_secret):
+            raise refuse("The access token is not valid.")
+        user = await self._active_user(ADMIN, repository.find_user)
+        return Principal(subject=user.id, username=user.username, client_id=LOCAL_CLIENT_ID, scopes=frozenset(SCOPES))
+
+    async def _active_user(
+        self, key: str, find: Callable[[AsyncSession, str], Awaitable[UserRecord | None]]
+    ) -> UserRecord:
+        # The clock is read before the database: what is read later is not older than it seems.
+        at = time.monotonic()
+        known = self._users.get((find, key))
+        if known is None or at - known[0] >= _MAX_AGE:
+            async with self._database.read() as session:
+                user = await find(session, key)
+            if user is None:
+                self._users.drop((find, key))
+                raise refuse("The access token is not valid.")
+            known = (at, user)
+            self._users.put((find, key), known)
+        if not known[1].is_active:
+            raise refuse("The user of the access token is disabled.")
+        return known[1]

@@ -1,0 +1,106 @@
+"""Access tokens (JWT profile of RFC 9068) and refresh tokens (opaque, known by their hash only)."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from joserfc import jwt
+from joserfc.errors import ExpiredTokenError, JoseError
+from joserfc.jwt import JWTClaimsRegistry
+
+from codelab.auth.keys import ALGORITHM
+from codelab.db import new_id
+from codelab.errors import Unauthenticated
+from codelab.identity import challenge
+
+if TYPE_CHECKING:
+    from joserfc.jwk import ECKey
+
+    from codelab.auth.keys import KeyRing
+
+__all__ = ("AccessTokens", "hash_token", "new_refresh_token", "refuse")
+
+_MAX_TOKEN_BYTES = 8192
+_TYPES = {"at+jwt", "application/at+jwt"}
+_TEXT_CLAIMS = ("sub", "client_id", "scope", "jti")
+
+
+def refuse(detail: str) -> Unauthenticated:
+    """Make the error for a bearer token that is not accepted (RFC 6750 section 3.1)."""
+    return Unauthenticated(detail, code="invalid_token", headers=challenge("invalid_token", detail))
+
+
+class AccessTokens:
+    """Issue and verify access tokens of one issuer for one audience."""
+
+    def __init__(self, keys: KeyRing, *, issuer: str, audience: str) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._registry = JWTClaimsRegistry(
+            iss={"essential": True, "value": issuer},
+            aud={"essential": True, "value": audience},
+            exp={"essential": True},
+            nbf={"essential": True},
+            iat={"essential": True},
+            type={"essential": True, "value": "access"},
+        )
+
+    def issue(self, *, user_id: str, client_id: str, scope: str, lifetime: int) -> str:
+        """Sign a token that lives ``lifetime`` seconds."""
+        at = int(time.time())
+        kid, key = self._keys.signing
+        header = {"alg": ALGORITHM, "typ": "at+jwt", "kid": kid}
+        claims = {
+            "iss": self._issuer,
+            "sub": user_id,
+            "aud": self._audience,
+            "exp": at + lifetime,
+            "iat": at,
+            "nbf": at,
+            "jti": new_id(),
+            "client_id": client_id,
+            "scope": scope,
+            "type": "access",
+        }
+        return jwt.encode(header, claims, key, algorithms=[ALGORITHM])
+
+    def verify(self, token: str) -> dict[str, Any]:
+        """Return the claims of a token that this server signed and that is valid now.
+
+        Raises:
+            Unauthenticated: with a challenge; which check failed is not told, but for the end of its life.
+        """
+        if len(token) > _MAX_TOKEN_BYTES:
+            raise refuse("The access token is not valid.")
+        try:
+            decoded = jwt.decode(token, self._key_of, algorithms=[ALGORITHM])
+            self._registry.validate(decoded.claims)
+        except ExpiredTokenError:
+            raise refuse("The access token has expired.") from None
+        except (JoseError, ValueError, TypeError):  # joserfc's, for a header that is JSON text
+            raise refuse("The access token is not valid.") from None
+        typ = decoded.header.get("typ")
+        texts = all(isinstance(decoded.claims.get(name), str) for name in _TEXT_CLAIMS)
+        if not texts or not isinstance(typ, str) or typ.lower() not in _TYPES:
+            raise refuse("The access token is not valid.")
+        return decoded.claims
+
+    def _key_of(self, token: Any) -> ECKey:
+        key = self._keys.find(token.headers().get("kid"))
+        if key is None:
+            raise ValueError("unknown kid")
+        return key
+
+
+def new_refresh_token() -> str:
+    """Make 256 random bits as base64url."""
+    return secrets.token_urlsafe(32)
+
+
+def hash_token(token: str) -> str:
+    """Hash a token or secret of high entropy for storage: SHA-256 in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()

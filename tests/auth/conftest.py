@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from codelab.settings import AuthSettings
+from tests.support.auth import PASSWORD, RunningAuth, running_auth
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> AuthSettings:
+    """Settings of a module ``auth`` on an empty database."""
+    return AuthSettings(
+        db_url=database_url, key_encryption_key_file=tmp_path / "keys" / "auth.key", master_key=PASSWORD
+    )
+
+
+@pytest.fixture
+async def auth(settings: AuthSettings) -> AsyncIterator[RunningAuth]:
+    """A running module ``auth`` with the user ``admin``."""
+    async with running_auth(settings) as running:
+        yield running

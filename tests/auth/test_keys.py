@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from codelab.auth import AuthModule
+from codelab.auth.keys import open_key_file, write_private_file
+from codelab.errors import StartError
+from tests.support.auth import ISSUER, RunningAuth, running_auth
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from codelab.settings import AuthSettings
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="modes of files are POSIX")
+
+
+def mode(path: Path) -> int:
+    """Return the permission bits."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def kids(auth: RunningAuth) -> list[str]:
+    """List the published keys."""
+    return [key["kid"] for key in (await auth.http.get("/.well-known/jwks.json")).json()["keys"]]
+
+
+async def test_keys_survive_a_restart(settings: AuthSettings) -> None:
+    """Tokens of before the restart work after it; the database does not hold the private key in clear."""
+    async with running_auth(settings) as first:
+        token = (await first.login()).json()["access_token"]
+        before = await kids(first)
+        (row,) = await first.rows("SELECT * FROM signing_keys")
+        secret = first.module._keys.signing[1].as_dict(private=True)["d"]
+        assert str(secret) not in str(row)
+    async with running_auth(settings) as second:
+        assert await kids(second) == before
+        assert (await second.me(token)).status_code == 200
+
+
+@pytest.mark.parametrize("content", [None, "", "not a key\n", "A" * 43 + "=\n"])
+async def test_lost_key_file(settings: AuthSettings, caplog: pytest.LogCaptureFixture, content: str | None) -> None:
+    """Without its key file, or with a wrong one, the server starts with a new key, says so, and old tokens end."""
+    path = settings.key_encryption_key_file
+    async with running_auth(settings) as first:
+        old = (await first.login()).json()
+        old_kids = await kids(first)
+    path.unlink()
+    if content is not None:
+        path.write_text(content, encoding="ascii")
+    caplog.clear()
+    async with running_auth(settings) as second:
+        assert "cannot be decrypted" in caplog.text
+        assert not set(await kids(second)) & set(old_kids)
+        assert (await second.me(old["access_token"])).status_code == 401
+        # The login itself lives on: its refresh token does not depend on the key.
+        fresh = (await second.refresh(old["refresh_token"])).json()["access_token"]
+        assert (await second.me(fresh)).status_code == 200
+    caplog.clear()
+    async with running_auth(settings) as third:
+        assert "cannot be decrypted" not in caplog.text
+        assert (await third.me(fresh)).status_code == 200
+    if content in {"", "not a key\n"}:
+        (aside,) = path.parent.glob("auth.key.unusable-*")
+        assert aside.read_text(encoding="ascii") == content
+
+
+async def test_tampered_row_is_not_used(settings: AuthSettings) -> None:
+    """A private key that does not belong to its row's id signs nothing."""
+    async with running_auth(settings) as first:
+        await first.execute("UPDATE signing_keys SET kid = 'other'")
+    async with running_auth(settings) as second:
+        token = (await second.login()).json()["access_token"]
+        assert "other" not in await kids(second)
+        assert (await second.me(token)).status_code == 200
+
+
+async def test_starters_share_one_key(settings: AuthSettings) -> None:
+    """Servers that look for a key at the same moment end up with one key file and one signing key."""
+    modules = [AuthModule(settings, issuer=ISSUER) for _ in range(5)]
+    for module in modules:
+        await module.database.start(5)
+    await asyncio.gather(*(module._keys.load() for module in modules))
+    assert len({module._keys.signing[0] for module in modules}) == 1
+    for module in modules:
+        await module.stop()
+    async with running_auth(settings) as last:
+        assert len(await last.rows("SELECT kid FROM signing_keys")) == 1
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """A key file that is not there yet, nor its folder."""
+    return tmp_path / "deep" / "er" / "auth.key"
+
+
+@posix
+def test_key_file_is_private(key_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The file is made once, with its folder, for its owner only, and the log says to back it up."""
+    before = os.umask(0)
+    try:
+        key = open_key_file(key_file)
+    finally:
+        os.umask(before)
+    assert mode(key_file) == 0o600
+    assert "Back it up" in caplog.text
+    assert key_file.read_text(encoding="ascii").strip() not in caplog.text
+    assert open_key_file(key_file).as_dict() == key.as_dict()
+    assert [path.name for path in key_file.parent.iterdir()] == ["auth.key"]
+
+
+def test_key_file_that_cannot_be_made(tmp_path: Path) -> None:
+    """A folder that is a file, or a key file that is a folder, ends the start with a line that names the variable."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StartError, match="AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE"):
+        open_key_file(tmp_path / "file" / "auth.key")
+    with pytest.raises(StartError, match="AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE"):
+        open_key_file(tmp_path)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_private_file_is_never_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    """The second writer leaves the first one's file as it is, also where the file system has no hard links."""
+    if not links:
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "secret"
+    assert write_private_file(path, "first")
+    assert not write_private_file(path, "second")
+    assert path.read_text(encoding="utf-8") == "first"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["secret"]

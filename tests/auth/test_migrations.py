@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic import command
+from sqlalchemy import Connection, inspect
+
+import codelab.auth
+from codelab.auth.models import AuthBase
+from codelab.db.migrate import alembic_config, check_drift
+
+if TYPE_CHECKING:
+    from tests.support.auth import RunningAuth
+
+MIGRATIONS = Path(codelab.auth.__file__).with_name("migrations")
+TABLES = {"users", "oauth_clients", "refresh_tokens", "audit_logs", "signing_keys"}
+
+
+async def test_migrations_lead_to_the_models(auth: RunningAuth) -> None:
+    """Nothing is left for autogenerate to do after the migrations ran."""
+    async with auth.module.database.engine.connect() as connection:
+        await connection.run_sync(check_drift, MIGRATIONS, AuthBase.metadata, "auth_alembic_version")
+
+
+async def test_downgrade_leaves_an_empty_database(auth: RunningAuth) -> None:
+    """The way down drops every table, and the way up makes them again."""
+
+    def there_and_back(connection: Connection) -> tuple[set[str], set[str]]:
+        config = alembic_config(MIGRATIONS, AuthBase.metadata, "auth_alembic_version", connection)
+        command.downgrade(config, "base")
+        below = set(inspect(connection).get_table_names())
+        command.upgrade(config, "head")
+        return below, set(inspect(connection).get_table_names())
+
+    async with auth.module.database.engine.begin() as connection:
+        below, above = await connection.run_sync(there_and_back)
+    assert not below & TABLES
+    assert above >= TABLES
+
+
+async def test_indexes_of_the_reference_are_there(auth: RunningAuth) -> None:
+    """Lookups of the reference system find their index, and what must be unique is."""
+
+    def unique(connection: Connection) -> dict[str, bool]:
+        found = inspect(connection)
+        return {str(index["name"]): bool(index["unique"]) for t in TABLES for index in found.get_indexes(t)}
+
+    async with auth.module.database.engine.connect() as connection:
+        indexes = await connection.run_sync(unique)
+    for name in ("users_username", "users_email", "oauth_clients_client_id", "refresh_tokens_jti_hash"):
+        assert indexes.pop(f"ix_{name}") is True
+    assert indexes == dict.fromkeys(
+        (
+            "ix_users_is_active",
+            "ix_oauth_clients_is_active",
+            *(f"ix_refresh_tokens_{name}" for name in ("family_id", "user_id", "client_id", "expires_at", "revoked")),
+            *(f"ix_audit_logs_{name}" for name in ("user_id", "event_type", "success", "created_at")),
+        ),
+        False,
+    )
