@@ -16,7 +16,10 @@ from codelab.errors import BadRequest
 
 __all__ = ("Input", "canonical_json", "decode_lenient", "reject_unstorable", "scrub", "scrub_json")
 
+#: Levels of arrays and objects that JSON from outside may have: whatever reads and writes it later recurses as well.
+MAX_DEPTH = 100
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_TOO_DEEP = f"must not be nested deeper than {MAX_DEPTH} levels"
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
 
@@ -25,32 +28,40 @@ def scrub(text: str) -> str:
     return _UNSTORABLE.sub("\ufffd", text) if _UNSTORABLE.search(text) else text
 
 
-def scrub_json(value: Any) -> Any:
-    """Scrub every string of a JSON value, the keys included."""
+def scrub_json(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """Scrub every string of a JSON value, the keys included; raise ``ValueError`` when it is nested too deeply."""
     match value:
         case str():
             return scrub(value)
+        case dict() | list() | tuple() if depth == 0:
+            raise ValueError(_TOO_DEEP)
         case dict():
-            return {scrub(str(key)): scrub_json(item) for key, item in value.items()}
+            return {scrub(str(key)): scrub_json(item, depth - 1) for key, item in value.items()}
         case list() | tuple():
-            return [scrub_json(item) for item in value]
+            return [scrub_json(item, depth - 1) for item in value]
         case _:
             return value
 
 
-def reject_unstorable(value: Any, field: str) -> None:
-    """Raise ``BadRequest`` naming the field when a string in the JSON value holds U+0000 or a lone surrogate."""
+def reject_unstorable(value: Any, field: str, depth: int = MAX_DEPTH) -> None:
+    """Raise ``BadRequest`` naming the field when a string in the JSON value holds U+0000 or a lone surrogate.
+
+    So does a value that is nested too deeply.
+    """
     match value:
         case str():
             if found := _UNSTORABLE.search(value):
                 raise BadRequest(f"{field}: must not contain U+{ord(found.group()):04X}", field=field)
+        case dict() | list() | tuple() if depth == 0:
+            name = re.split(r"[.\[]", field, maxsplit=1)[0]
+            raise BadRequest(f"{name}: {_TOO_DEEP}", field=name)
         case dict():
             for key, item in value.items():
                 reject_unstorable(key, field)
-                reject_unstorable(item, f"{field}.{key}")
+                reject_unstorable(item, f"{field}.{key}", depth - 1)
         case list() | tuple():
             for index, item in enumerate(value):
-                reject_unstorable(item, f"{field}[{index}]")
+                reject_unstorable(item, f"{field}[{index}]", depth - 1)
         case _:
             return
 

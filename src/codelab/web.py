@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -32,11 +33,17 @@ class CodelabRequest(Request[Any, Any, Any]):
             return msgspec.json.decode(body)
         except msgspec.DecodeError as refused:
             try:
-                return json.loads(body, parse_constant=_refuse_constant)
+                return json.loads(body, parse_constant=_refuse_constant, parse_float=_read_float)
             except ValueError:
                 raise BadRequest(f"The body is not valid JSON: {refused}") from None
         except RecursionError:
             raise BadRequest("The body is nested too deeply.") from None
+
+
+def _read_float(text: str) -> float:
+    if math.isinf(number := float(text)):  # it would be stored as null
+        raise ValueError(f"{text} is too large")
+    return number
 
 
 def _refuse_constant(name: str) -> Any:

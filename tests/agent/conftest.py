@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
+from tests.agent.providers.upstream import Upstream, run_upstream
+from tests.agent.transcripts import check_transcript
 from tests.support.server import Person, Running, make_settings, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from tests.support.databases import DatabaseUrls
 
+    Serve: TypeAlias = Callable[..., AbstractAsyncContextManager[Running]]
+
+API_KEY = "sk-test-Zq81kLmN0pXy7Wv3"
+
+
+@pytest.fixture(autouse=True)
+def nothing_unexpected(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No test may make the server log an error that nobody expected."""
+    yield
+    bugs = [record for record in caplog.get_records("call") if "nobody expected" in record.getMessage()]
+    assert not bugs, bugs[0].getMessage() + "\n" + str(bugs[0].exc_info)
+
 
 @pytest.fixture
-async def start(databases: DatabaseUrls, tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Running]]]:
-    """Call it for a server on the test's databases; its arguments are members of ``AgentSettings``."""
+def serve(migrated: DatabaseUrls, tmp_path: Path) -> Serve:
+    """Make a server on the test's databases, to be entered; arguments are members of ``AgentSettings``."""
+
+    def make(**agent: Any) -> AbstractAsyncContextManager[Running]:
+        return serving(make_settings(migrated, tmp_path, **agent))
+
+    return make
+
+
+@pytest.fixture
+async def start(serve: Serve) -> AsyncIterator[Callable[..., Awaitable[Running]]]:
+    """Call it for a server that runs until the end of the test."""
     async with AsyncExitStack() as stack:
 
         async def begin(**agent: Any) -> Running:
-            return await stack.enter_async_context(serving(make_settings(databases, tmp_path, **agent)))
+            return await stack.enter_async_context(serve(**agent))
 
         yield begin
 
@@ -37,3 +62,24 @@ async def running(start: Callable[..., Awaitable[Running]]) -> Running:
 async def ada(running: Running) -> Person:
     """A person who may do everything but administer."""
     return await running.person()
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[Upstream]:
+    """A model server whose every transcript was valid, or the test fails."""
+    async with run_upstream() as upstream:
+        yield upstream
+    for body in upstream.bodies:
+        check_transcript(body)
+
+
+@pytest.fixture
+def with_model(model: Upstream) -> dict[str, Any]:
+    """The settings of a server that talks to ``model``."""
+    return {"llm_proxy_url": model.url, "llm_api_key": API_KEY, "llm_model": "test-model", "llm_idle_timeout": 20.0}
+
+
+@pytest.fixture
+async def talker(start: Callable[..., Awaitable[Running]], with_model: dict[str, Any]) -> Person:
+    """A person whose server talks to ``model``."""
+    return await (await start(**with_model)).person()

@@ -145,10 +145,9 @@ class EventLog:
         """
         cursor = after
         with self.subscribe(session_db_id) as subscription:
+            await self._close_deleted(session_db_id, subscription)
             while not subscription.closed:
-                async with self._database.read() as db:
-                    page = await events.list_after(db, session_db_id, cursor, PAGE)
-                if page:
+                if page := await self._read(session_db_id, cursor):
                     cursor = page[-1].seq
                     yield page
                     continue
@@ -163,6 +162,16 @@ class EventLog:
                     cursor = fresh[-1].seq
                     yield fresh
             # What was committed before the end was told is still owed to the reader.
-            async with self._database.read() as db:
-                if rest := await events.list_after(db, session_db_id, cursor, PAGE):
-                    yield rest
+            while rest := await self._read(session_db_id, cursor):
+                cursor = rest[-1].seq
+                yield rest
+
+    async def _read(self, session_db_id: int, after: int) -> list[Event]:
+        async with self._database.read() as db:
+            return await events.list_after(db, session_db_id, after, PAGE)
+
+    async def _close_deleted(self, session_db_id: int, subscription: Subscription) -> None:
+        """End a reader that came just after the deletion was told."""
+        async with self._database.read() as db:
+            if not await events.is_live(db, session_db_id):
+                subscription.close()

@@ -91,9 +91,9 @@ class AgentModule(InitPlugin):
 
     @asynccontextmanager
     async def _lifespan(self, _app: Litestar) -> AsyncIterator[None]:
-        await self.database.start(self._db_wait)
-        await self.runner.recover()
         try:
+            await self.database.start(self._db_wait, alone=True)
+            await self.runner.recover()
             yield
         finally:
             self.log.close()

@@ -106,13 +106,16 @@ class ToolResult(msgspec.Struct):
     A tool says what it says: U+0000 and lone surrogates become U+FFFD rather than losing the result.
     """
 
-    call_id: str
+    call_id: Annotated[str, Meta(max_length=255)]
     result: Any = None
     error: str | None = None
 
     def __post_init__(self) -> None:
         reject_unstorable(self.call_id, "call_id")
-        self.result = scrub_json(self.result)
+        try:
+            self.result = scrub_json(self.result)
+        except ValueError as error:
+            raise BadRequest(f"result: {error}", field="result") from None
         self.error = None if self.error is None else scrub(self.error)
 
 

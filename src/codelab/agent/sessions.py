@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy.exc import IntegrityError
 
 from codelab.agent.agents import ORCHESTRATOR
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ("SessionService",)
 
 T = TypeVar("T")
+#: What a cursor may hold: what both databases can compare with.
+Key = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class SessionService:
@@ -108,8 +111,8 @@ class SessionService:
         Raises:
             BadRequest: the cursor is not one of ours, or the text cannot be searched.
         """
-        before = _read_cursor(cursor, tuple[datetime, int]) if cursor else None
-        if before is not None and before[0].tzinfo is None:
+        before = _read_cursor(cursor, tuple[datetime, Key]) if cursor else None
+        if before is not None and before[0].utcoffset() != timedelta(0):  # converting the first and last days overflows
             raise _bad_cursor()
         if text is not None:
             reject_unstorable(text, "q")
@@ -157,7 +160,7 @@ class SessionService:
 
     async def history(self, principal: Principal, session_id: str, *, limit: int, cursor: str | None) -> History:
         """Return a page of messages in order, and all hand-overs."""
-        after = _read_cursor(cursor, tuple[int, int]) if cursor else None
+        after = _read_cursor(cursor, tuple[Key, Key]) if cursor else None
         async with self._database.read() as db:
             session = await require_session(db, principal, session_id)
             rows = await messages.list_page(db, session.db_id, after=after, limit=limit + 1)

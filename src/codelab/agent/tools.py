@@ -125,7 +125,8 @@ def check_arguments(name: str, arguments: str) -> dict[str, Any]:
 
 def check_value(name: str, value: dict[str, Any]) -> dict[str, Any]:
     """Check arguments that are a JSON object already. See ``check_arguments``."""
-    error = next(iter(sorted(_validator(name).iter_errors(value), key=str)), None)
+    errors = _validator(name).iter_errors(value)
+    error = min(errors, key=lambda error: [str(part) for part in error.absolute_path], default=None)
     if error is not None:
         place = ".".join(str(part) for part in error.absolute_path)
         raise InvalidArguments(f"{place}: {error.message[:500]}" if place else error.message[:500])

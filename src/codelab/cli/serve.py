@@ -84,6 +84,8 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         hint = "; choose another with --port" if port else ""
         raise StartError(f"cannot listen on {host} port {port}: {reason}{hint}.") from None
     with listener:
+        # asyncio sets this only on sockets whose protocol is named; without it a small answer waits 40 ms for an ACK.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 
 
@@ -108,8 +110,17 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
         import uvloop
 
         loop_factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main)
+    except BaseExceptionGroup as group:
+        # Litestar starts its parts in a task group, which wraps what they raise.
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, StartError):
+            raise error from None
+        raise
 
 
 async def _serve(settings: Settings, listener: socket.socket, issuer: str, local: LocalServer | None) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import ssl
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 from sqlalchemy import text
@@ -16,12 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from codelab.db.engine import create_engine, writing
 from codelab.db.migrate import upgrade
+from codelab.db.serving import FileClaim, PostgresClaim, ServingClaim, claim_or_refuse
 from codelab.db.writer import Writer
 from codelab.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     from sqlalchemy import MetaData
 
@@ -33,6 +36,8 @@ __all__ = ("Database",)
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
+#: What the drivers raise when a database cannot be used.
+_FAILURES = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 #: What PostgreSQL says while it starts, or before anybody listens: worth another try.
 _NOT_YET = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
 
@@ -52,21 +57,26 @@ class Database:
         self.engine = create_engine(url, f"codelab.{module}")
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.ready = False
+        self._claim: ServingClaim | None = None
         self._writer = Writer(async_sessionmaker(writing(self.engine), expire_on_commit=False))
 
-    async def start(self, wait: float) -> None:
+    async def start(self, wait: float, *, alone: bool = False) -> None:
         """Wait for the server, migrate, and start to take writes.
 
+        With ``alone`` this becomes the one process that serves the database, until ``stop``.
+
         Raises:
-            StartError: the database cannot be used; one line, without a password.
+            StartError: the database cannot be used, or another process still serves it after ``wait`` seconds; one
+                line, without a password.
         """
         if self.url.dialect == "sqlite":
             self._make_folder()
+        else:
+            self._check_files()
         await self._wait_for_server(wait)
-        try:
-            await upgrade(self.engine, self.migrations, self.metadata, self.version_table, masked=self.url.masked)
-        except DBAPIError as error:
-            raise StartError(f"{self._where}: cannot be migrated: {_reason(error)}.") from None
+        if alone:
+            await self._serve_alone(wait)
+        await self._migrate()
         self._writer.start()
         self.ready = True
         logger.info("Database initialized with URL: %s", self.url.masked, extra={"module_name": self.module})
@@ -75,6 +85,9 @@ class Database:
         """Finish what waits and close every connection."""
         self.ready = False
         await self._writer.stop()
+        if self._claim is not None:
+            await self._claim.release()
+            self._claim = None
         await self.engine.dispose()
 
     async def write(self, unit: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -102,6 +115,27 @@ class Database:
     def _where(self) -> str:
         return f"{self.url.variable} ({self.url.masked})"
 
+    async def _serve_alone(self, wait: float) -> None:
+        # Before the migrations: a newer program must not change the schema under an older one that still serves.
+        if self.url.path is not None:
+            claim: ServingClaim = FileClaim(self.url.path)
+        else:
+            claim = PostgresClaim(self.engine, self.module)
+        try:
+            await claim_or_refuse(claim, self._where, wait)
+        except _FAILURES as error:
+            raise StartError(f"{self._where}: cannot be locked: {_reason(error)}.") from None
+        self._claim = claim
+
+    async def _migrate(self) -> None:
+        engine = create_engine(self.url, f"codelab.{self.module}", migrating=True)
+        try:
+            await upgrade(engine, self.migrations, self.metadata, self.version_table, masked=self.url.masked)
+        except _FAILURES as error:
+            raise StartError(f"{self._where}: cannot be migrated: {_reason(error)}.") from None
+        finally:
+            await engine.dispose()
+
     def _make_folder(self) -> None:
         path = self.url.path
         assert path is not None
@@ -112,6 +146,16 @@ class Database:
         except OSError as error:
             raise StartError(f"{self._where}: cannot make the folder {path.parent}: {error.strerror}.") from None
 
+    def _check_files(self) -> None:
+        # The driver tells a missing file like a missing socket, which would be waited for.
+        for name, value in parse_qsl(urlsplit(self.url.dsn).query):
+            if (
+                name in {"sslrootcert", "sslcert", "sslkey", "sslcrl"}
+                and value != "system"
+                and not Path(value).is_file()
+            ):
+                raise StartError(f"{self._where}: {name} names no file.")
+
     async def _wait_for_server(self, wait: float) -> None:
         deadline = time.monotonic() + wait
         delay = 0.25
@@ -120,17 +164,12 @@ class Database:
                 async with self.engine.connect() as connection:
                     await connection.execute(text("SELECT 1"))
                 return
-            except (
-                DBAPIError,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                OSError,
-                TimeoutError,
-                ValueError,
-            ) as error:
+            except (*_FAILURES, ValueError) as error:
                 cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
                 cause = cause.__cause__ if isinstance(cause.__cause__, asyncpg.PostgresError) else cause
-                transient = self.url.dialect == "postgresql" and isinstance(cause, _NOT_YET)
+                # A certificate that does not fit will not fit in a second either.
+                hopeless = self.url.dialect == "sqlite" or isinstance(cause, ssl.SSLError)
+                transient = isinstance(cause, _NOT_YET) and not hopeless
                 left = deadline - time.monotonic()
                 if not transient:
                     raise StartError(f"{self._where}: cannot be opened: {_reason(error)}.") from None
@@ -159,5 +198,7 @@ def _reason(error: BaseException) -> str:
         if isinstance(known, TimeoutError):
             return "the connection timed out"
         if isinstance(known, OSError):
-            return known.strerror or "the connection failed"
+            return known.strerror or str(known).partition("\n")[0].rstrip(".") or "the connection failed"
+        if isinstance(known, UnicodeError):
+            return "the name of the host cannot be used"
     return f"the options of the URL are not understood ({type(inner).__name__})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-from sqlalchemy import event
+from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 if TYPE_CHECKING:
@@ -16,29 +16,42 @@ if TYPE_CHECKING:
 __all__ = ("create_engine", "writing")
 
 BUSY_TIMEOUT_MS = 5000
+#: Seconds that one statement may take.
+STATEMENT_TIMEOUT = 30.0
+#: How long one starter waits while another migrates a SQLite file.
+MIGRATION_BUSY_TIMEOUT_MS = 60_000
 
 
-def create_engine(url: DatabaseUrl, application_name: str) -> AsyncEngine:
-    """Make the engine of one module; no connection is opened yet."""
+def create_engine(url: DatabaseUrl, application_name: str, *, migrating: bool = False) -> AsyncEngine:
+    """Make the engine of one module; no connection is opened yet.
+
+    One that is ``migrating`` has no time-outs on PostgreSQL, since to fill a new column may take its time, and no
+    foreign keys on SQLite, since re-creating a table would delete its child rows.
+    """
     if url.dialect == "sqlite":
-        engine = create_async_engine(url.sqlalchemy_url, hide_parameters=True)
-        _own_transactions(engine.sync_engine)
+        engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(url.path)), hide_parameters=True)
+        _own_transactions(engine.sync_engine, migrating=migrating)
         return engine
 
     async def connect() -> asyncpg.Connection[Any]:
         # The DSN goes to asyncpg whole: it knows libpq's options (sslmode, host=/socket, …) better than a translation.
         settings = {
             "timezone": "UTC",
-            "statement_timeout": "30000",
-            "lock_timeout": "5000",
-            "idle_in_transaction_session_timeout": "60000",
+            "statement_timeout": "0" if migrating else f"{STATEMENT_TIMEOUT * 1000:.0f}",
+            "lock_timeout": "0" if migrating else "5000",
+            "idle_in_transaction_session_timeout": "0" if migrating else "60000",
         }
         if "application_name=" not in url.dsn:
             settings["application_name"] = application_name
-        return await asyncpg.connect(url.dsn, timeout=url.connect_timeout, command_timeout=30, server_settings=settings)
+        return await asyncpg.connect(
+            url.dsn,
+            timeout=url.connect_timeout,
+            command_timeout=None if migrating else STATEMENT_TIMEOUT,
+            server_settings=settings,
+        )
 
     # Parameters are people's text and hashes of secrets: they do not belong into the message of an error.
-    return create_async_engine(url.sqlalchemy_url, async_creator=connect, pool_pre_ping=True, hide_parameters=True)
+    return create_async_engine("postgresql+asyncpg://", async_creator=connect, pool_pre_ping=True, hide_parameters=True)
 
 
 def writing(engine: AsyncEngine) -> AsyncEngine:
@@ -50,17 +63,26 @@ def writing(engine: AsyncEngine) -> AsyncEngine:
     return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
 
 
-def _own_transactions(engine: Engine) -> None:
+def _lower(value: Any) -> Any:
+    """Lower each character alone, as PostgreSQL does (Python looks at its neighbours: a final sigma)."""
+    if not isinstance(value, str):
+        return value
+    return value.lower() if value.isascii() else "".join(character.lower()[0] for character in value)
+
+
+def _own_transactions(engine: Engine, *, migrating: bool) -> None:
     @event.listens_for(engine, "connect")
     def _configure(dbapi: Any, _record: Any) -> None:
         dbapi.isolation_level = None  # SQLAlchemy says BEGIN, not the driver
         cursor = dbapi.cursor()
         # The time-out first: changing the journal mode needs the lock that another starter may hold.
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        cursor.execute(f"PRAGMA busy_timeout = {MIGRATION_BUSY_TIMEOUT_MS if migrating else BUSY_TIMEOUT_MS}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(f"PRAGMA foreign_keys = {'OFF' if migrating else 'ON'}")
         cursor.close()
+        # SQLite's own knows ASCII only; this is PostgreSQL's. No index may use it: other programs have the old one.
+        dbapi.create_function("lower", 1, _lower, deterministic=True)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import MetaData
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 __all__ = ("alembic_config", "check_drift", "configure_environment", "upgrade")
 
@@ -51,40 +51,20 @@ def configure_environment(context: Any) -> None:
 
 
 async def upgrade(engine: AsyncEngine, scripts: Path, metadata: MetaData, version_table: str, *, masked: str) -> None:
-    """Run the pending migrations of one module.
+    """Run the pending migrations of one module on an engine that was made for ``migrating``.
 
     Raises:
         StartError: the database was made by the reference system, or is newer than this program.
     """
-    async with writing(engine).connect() as connection:
-        sqlite = connection.dialect.name == "sqlite"
-        if sqlite:
-            await _pragma(connection, "busy_timeout = 60000")
-            await _pragma(connection, "foreign_keys = OFF")
-        try:
-            async with connection.begin():
-                if not sqlite:
-                    await connection.execute(text("SET LOCAL lock_timeout = 0"))
-                    await connection.execute(text("SET LOCAL statement_timeout = 0"))
-                    await connection.execute(
-                        text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"codelab.{version_table}"}
-                    )
-                await connection.run_sync(_upgrade, scripts, metadata, version_table, masked)
-                if sqlite:
-                    broken = (await connection.exec_driver_sql("PRAGMA foreign_key_check")).fetchall()
-                    if broken:
-                        raise StartError(
-                            f"{masked}: a migration would break {len(broken)} references; nothing was changed."
-                        )
-        finally:
-            if sqlite:
-                await connection.invalidate()  # the pragmas must not return to the pool
-
-
-async def _pragma(connection: AsyncConnection, pragma: str) -> None:
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
-    await driver.execute(f"PRAGMA {pragma}")
+    async with writing(engine).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            lock = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
+            await connection.execute(lock, {"name": f"codelab.{version_table}"})
+        await connection.run_sync(_upgrade, scripts, metadata, version_table, masked)
+        if connection.dialect.name == "sqlite":
+            broken = (await connection.exec_driver_sql("PRAGMA foreign_key_check")).fetchall()
+            if broken:
+                raise StartError(f"{masked}: a migration would break {len(broken)} references; nothing was changed.")
 
 
 def _upgrade(connection: Connection, scripts: Path, metadata: MetaData, version_table: str, masked: str) -> None:

@@ -133,17 +133,19 @@ class Writer:
     async def _attempt(self, batch: list[_Job], *, alone: bool) -> bool:
         """Run a batch in one transaction; False when it should be tried again in smaller parts."""
         committing = False
-        transactions: list[Transaction] = []
-        results: list[Any] = []
+        ran: list[tuple[_Job, Transaction, Any]] = []
         try:
             async with self._sessions() as session:
                 for job in batch:
-                    transaction = Transaction(session)
-                    results.append(await job.unit(transaction))
-                    transactions.append(transaction)
+                    if not job.future.done():  # else its caller left while the units before it ran
+                        transaction = Transaction(session)
+                        ran.append((job, transaction, await job.unit(transaction)))
+                await session.flush()  # what cannot be written is the unit's fault, not the commit's
                 committing = True
                 await session.commit()
-        except Exception as error:  # noqa: BLE001 - it goes to whoever asked for the unit
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             lost = isinstance(error, DBAPIError) and error.connection_invalidated
             # Not an answer of the database but, say, a time-out: a batch that may have been kept must not run again.
             if committing and (lost or not isinstance(error, DBAPIError)):
@@ -155,7 +157,13 @@ class Writer:
                 return False
             batch[0].fail(error)
             return True
-        for job, transaction, result in zip(batch, transactions, results, strict=True):
+        for job, transaction, result in ran:
             transaction.committed()
             job.answer(result)
         return True
+
+
+def _is_cancelled() -> bool:
+    """Tell whether the writer itself is to end, rather than a unit that awaited something cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -27,11 +27,17 @@ class Upstream:
         self.requests: list[web.Request] = []
         self.peers: set[Any] = set()
         self.closed_by_client = asyncio.Event()
+        self.otherwise: Callable[[dict[str, Any]], tuple[Any, ...]] | None = None
         self._scripts: list[Callable[[web.Request], Awaitable[web.StreamResponse]]] = []
 
     def play(self, *pieces: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        """Add a script of byte pieces; ``CUT`` and ``STALL`` may end it."""
+        """Add a script of byte pieces; an ``asyncio.Event`` is waited for, ``CUT`` and ``STALL`` may end it."""
+        self._scripts.append(self._script(pieces, status, headers))
 
+    @staticmethod
+    def _script(
+        pieces: tuple[Any, ...], status: int = 200, headers: dict[str, str] | None = None
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def script(request: web.Request) -> web.StreamResponse:
             response = web.StreamResponse(
                 status=status, headers={"Content-Type": "text/event-stream", **(headers or {})}
@@ -43,19 +49,23 @@ class Upstream:
                     request.transport.abort()
                 elif piece is STALL:
                     await asyncio.Event().wait()
+                elif isinstance(piece, asyncio.Event):
+                    await piece.wait()
                 else:
                     await response.write(piece)
             return response
 
-        self._scripts.append(script)
+        return script
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Play the next script."""
+        """Play the next script, or what ``otherwise`` makes of the request's body when there is none."""
         self.requests.append(request)
         assert request.transport is not None
         self.peers.add(request.transport.get_extra_info("peername"))
         self.bodies.append(msgspec.json.decode(await request.read()))
         try:
+            if not self._scripts and self.otherwise is not None:
+                return await self._script(self.otherwise(self.bodies[-1]))(request)
             return await self._scripts.pop(0)(request)
         except asyncio.CancelledError:
             self.closed_by_client.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -43,11 +44,16 @@ def _encode_message(message: ChatMessage) -> dict[str, Any]:
             {
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": _as_object(call.arguments)},
+                "function": {"name": _as_name(call.name), "arguments": _as_object(call.arguments)},
             }
             for call in message.tool_calls
         ]
     return body
+
+
+def _as_name(name: str) -> str:
+    # OpenAI refuses a transcript whose names are not of this kind; models make up others, and those were denied.
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "unknown"
 
 
 def _as_object(arguments: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("Event", "append", "list_after", "newest_seq", "text_said")
+__all__ = ("Event", "append", "is_live", "list_after", "newest_seq", "text_said")
 
 events = cast("Table", SessionEvent.__table__)
 sessions = cast("Table", Session.__table__)
@@ -75,6 +75,14 @@ async def newest_seq(db: AsyncSession, session_db_id: int) -> int:
     found = await db.execute(select(sessions.c.last_seq).where(sessions.c.db_id == session_db_id))
     newest: int = found.scalar_one()
     return newest
+
+
+async def is_live(db: AsyncSession, session_db_id: int) -> bool:
+    """Tell whether the session was not deleted."""
+    found = await db.execute(
+        select(sessions.c.db_id).where(sessions.c.db_id == session_db_id, sessions.c.deleted_at.is_(None))
+    )
+    return found.first() is not None
 
 
 async def text_said(db: AsyncSession, session_db_id: int, message_id: str, since: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Select, Table, and_, func, insert, or_, select, update
@@ -129,7 +130,9 @@ async def list_live(
             or_(sessions.c.last_activity < at, and_(sessions.c.last_activity == at, sessions.c.db_id < db_id))
         )
     if text is not None:
-        statement = statement.where(func.lower(sessions.c.title).contains(text.lower(), autoescape=True))
+        # Both sides by the database's own rules, so that they meet.
+        pattern = "%" + re.sub(r"([/%_])", r"/\1", text) + "%"
+        statement = statement.where(func.lower(sessions.c.title).like(func.lower(pattern), escape="/"))
     found = await db.execute(statement.order_by(sessions.c.last_activity.desc(), sessions.c.db_id.desc()).limit(limit))
     return list(found)
 

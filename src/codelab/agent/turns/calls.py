@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from codelab.agent.log import EventLog
     from codelab.agent.providers import ToolCall
+    from codelab.agent.turns.transitions import Answer
     from codelab.db import Transaction
 
 __all__ = ("CallTransitions", "switch_agent", "unique_calls")
@@ -73,7 +74,7 @@ class CallTransitions:
         tx: Transaction,
         session: Row[Any],
         turn: Row[Any],
-        message_id: str,
+        answer: Answer,
         call: ToolCall,
         verdict: gate.Verdict,
     ) -> None:
@@ -84,7 +85,7 @@ class CallTransitions:
             tx.session,
             session_db_id=session.db_id,
             turn_db_id=turn.db_id,
-            message_id=message_id,
+            message_id=answer.message_id,
             call_id=call.id,
             tool_name=call.name[:MAX_CALL_ID],
             arguments=arguments,
@@ -97,7 +98,7 @@ class CallTransitions:
         elif call.name == SWITCH_MODE:
             await self._hand_over(tx, turn, row, verdict.arguments)
         elif verdict.effect == "ask":
-            await self._ask(tx, session, turn, row, verdict)
+            await self._ask(tx, session, turn, answer.agent, row, verdict)
         else:
             await self.request(tx, turn, row, verdict.arguments, approval_id=None)
 
@@ -113,10 +114,16 @@ class CallTransitions:
         await self.answer(tx, turn, call, "completed", result=f"Switched to {mode} agent")
 
     async def _ask(
-        self, tx: Transaction, session: Row[Any], turn: Row[Any], call: Row[Any], verdict: gate.Verdict
+        self,
+        tx: Transaction,
+        session: Row[Any],
+        turn: Row[Any],
+        agent: str,
+        call: Row[Any],
+        verdict: gate.Verdict,
     ) -> None:
         request_id = new_id()
-        digest = gate.digest(session.id, session.current_agent, call.tool_name, verdict.arguments)
+        digest = gate.digest(session.id, agent, call.tool_name, verdict.arguments)
         await approvals.add(
             tx.session,
             request_id=request_id,
@@ -124,7 +131,7 @@ class CallTransitions:
             session_db_id=session.db_id,
             turn_db_id=turn.db_id,
             call_id=call.call_id,
-            agent=session.current_agent,
+            agent=agent,
             tool_name=call.tool_name,
             arguments=call.arguments,
             digest=digest,

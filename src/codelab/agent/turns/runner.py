@@ -22,6 +22,8 @@ from codelab.agent.turns import transcript
 from codelab.agent.turns.answer import open_answer
 from codelab.agent.turns.calls import switch_agent
 from codelab.agent.turns.transitions import Answer
+from codelab.db.faults import is_unavailable
+from codelab.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +122,7 @@ class Runner:
                 self._again.discard(session_db_id)
                 try:
                     while work := await self._database.write(lambda tx: self._take(tx, session_db_id)):
-                        await self._run_step(work)
+                        await self._run_or_fail(work)
                         delay = RETRY_FIRST
                 except Exception:
                     logger.exception("a turn met an error and will be taken up again", extra={"retry_in": delay})
@@ -132,6 +134,17 @@ class Runner:
                     return
         finally:
             self._tasks.pop(session_db_id, None)
+
+    async def _run_or_fail(self, work: _Work) -> None:
+        """Make one model call; an error that nobody expected ends the turn, since trying again would meet it again."""
+        try:
+            await self._run_step(work)
+        except Exception as error:
+            if isinstance(error, Unavailable) or is_unavailable(error):
+                raise
+            logger.exception("a turn failed in a way that nobody expected", extra={"turn_id": work.turn.id})
+            sentence = "Something went wrong in the server; its log has the details."
+            await self._fail(work.session.db_id, work.turn.id, "internal_error", sentence)
 
     async def _take(self, tx: Transaction, session_db_id: int) -> _Work | None:
         """Find the next model call to make, and leave the session ready for it."""
@@ -241,7 +254,7 @@ class Runner:
                     buffer.add(delta)
                 elif isinstance(delta, Usage):
                     usage = delta
-        return Answer(answer.message_id, request.model, answer.text, tuple(buffer.calls()), usage)
+        return Answer(answer.message_id, agent.name, request.model, answer.text, tuple(buffer.calls()), usage)
 
     async def _fail(self, session_db_id: int, turn_id: str, code: str, error: str) -> None:
         async def unit(tx: Transaction) -> None:

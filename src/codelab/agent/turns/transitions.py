@@ -25,9 +25,10 @@ __all__ = ("Answer", "Transitions")
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a model said in one call, complete."""
+    """What a model said in one call, complete; ``agent`` is the one that was asked."""
 
     message_id: str
+    agent: str
     model: str
     text: str
     calls: tuple[ToolCall, ...]
@@ -67,7 +68,7 @@ class Transitions:
         client or for a person. Without calls the turn is completed.
         """
         calls = await unique_calls(tx, session.db_id, answer.calls)
-        agent = session.current_agent
+        agent = answer.agent  # a person may have switched the session meanwhile
         streaming = await messages.find_streaming(tx.session, session.db_id, turn.db_id)
         if streaming is None:
             last = await self._log.append(
@@ -110,7 +111,7 @@ class Transitions:
             await self._log.append(tx, session.db_id, ("turn.completed", done))
             return False
         for call, verdict in zip(calls, verdicts, strict=True):
-            await self._calls.admit(tx, session, turn, answer.message_id, call, verdict)
+            await self._calls.admit(tx, session, turn, answer, call, verdict)
         return await self._wait_or_go_on(tx, turn)
 
     async def _wait_or_go_on(self, tx: Transaction, turn: Row[Any]) -> bool:

@@ -1,0 +1,51 @@
+"""Every route of an application, and a body that each takes: no test has a list of its own to forget one in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from litestar.routes import HTTPRoute
+
+if TYPE_CHECKING:
+    from litestar import Litestar
+
+__all__ = ("BODIES", "Route", "list_routes")
+
+#: A valid body for each route of module agent that takes one.
+BODIES: dict[tuple[str, str], dict[str, Any]] = {
+    ("POST", "/api/v1/sessions"): {"title": "t"},
+    ("PATCH", "/api/v1/sessions/{session_id}"): {"title": "changed"},
+    ("POST", "/api/v1/sessions/{session_id}/messages"): {"content": "count to 1"},
+    ("POST", "/api/v1/sessions/{session_id}/tool-results"): {"call_id": "call_1", "result": {}},
+    ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}"): {"decision": "approve"},
+    ("POST", "/api/v1/agents/{session_id}/switch"): {"target_agent": "debug"},
+}
+
+
+@dataclass(frozen=True)
+class Route:
+    """A method and a path with its parameters in braces."""
+
+    method: str
+    path: str
+
+    @property
+    def body(self) -> dict[str, Any] | None:
+        """Return a body that the route takes."""
+        return BODIES.get((self.method, self.path))
+
+    def url(self, **parameters: str) -> str:
+        """Fill the path; parameters without a value get one that names nothing."""
+        return re.sub(r"\{(\w+)\}", lambda found: parameters.get(found[1], "nothing"), self.path)
+
+
+def list_routes(app: Litestar, prefix: str = "/") -> list[Route]:
+    """List the routes of an application below a path; those of the OpenAPI document are left out."""
+    routes = []
+    for route in app.routes:
+        if isinstance(route, HTTPRoute) and route.path.startswith(prefix):
+            path = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
+            routes += [Route(method, path) for method in sorted(route.methods - {"OPTIONS", "HEAD"})]
+    return sorted(routes, key=lambda route: (route.path, route.method))
