@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ("create_app",)
 
+#: A stale token must not hide from a load balancer that the process is well.
+PUBLIC = {"exclude_from_auth": True}
 #: Bytes around a message or a tool result: the JSON that carries it.
 BODY_SLACK = 64 * 1024
 
@@ -47,19 +49,19 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
     metrics.gauge("codelab_sessions_running", "Sessions whose turn runs now.", lambda: agent.runner.running)
     metrics.gauge("codelab_event_streams", "Clients that follow a session now.", lambda: agent.log.readers)
 
-    @get(["/health", "/api/v1/health"], summary="The process answers", tags=["operations"])
+    @get(["/health", "/api/v1/health"], summary="The process answers", tags=["operations"], opt=PUBLIC)
     async def health() -> dict[str, str]:
         """Tell that the process answers."""
         return {"status": "healthy", "service": "codelab", "version": __version__}
 
-    @get("/ready", summary="Both modules can serve", tags=["operations"])
+    @get("/ready", summary="Both modules can serve", tags=["operations"], opt=PUBLIC)
     async def ready() -> Response[dict[str, bool]]:
         """Tell whether both modules are migrated and their databases answer."""
         parts = {"auth": await auth.ready(), "agent": await agent.ready()}
         whole = all(parts.values())
         return Response({"ready": whole, **parts}, status_code=200 if whole else 503)
 
-    @get("/metrics", summary="Prometheus metrics", tags=["operations"], media_type=MediaType.TEXT)
+    @get("/metrics", summary="Prometheus metrics", tags=["operations"], media_type=MediaType.TEXT, opt=PUBLIC)
     async def show_metrics() -> Response[bytes]:
         """Return the metrics in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from sqlalchemy.exc import DBAPIError
 
 from codelab.db.faults import is_unavailable
 from codelab.errors import BadRequest, CodelabError, Unavailable
@@ -21,6 +22,13 @@ __all__ = ("EXCEPTION_HANDLERS", "PROBLEM_JSON")
 PROBLEM_JSON = "application/problem+json"
 _MISSING = re.compile(r"missing required field `(.+?)`")
 logger = logging.getLogger(__name__)
+
+_FAMILY: tuple[type[CodelabError], ...] = (CodelabError, *CodelabError.__subclasses__())
+#: What the framework refuses says the same as what we refuse with that status, where we have an error for it.
+_KINDS: dict[int, type[CodelabError]] = {
+    int(status): type("_Http", (CodelabError,), {"status": int(status), "title": status.phrase, "code": code})
+    for status, code in ((status, status.name.lower()) for status in HTTPStatus)
+} | {kind.status: kind for kind in _FAMILY}
 
 
 def _problem(request: Request[Any, Any, Any], error: CodelabError) -> Response[dict[str, Any]]:
@@ -54,16 +62,17 @@ def _from_http(request: Request[Any, Any, Any], error: HTTPException) -> Respons
         if field is None and (missing := _MISSING.search(message)):
             field, message = missing.group(1), "is required"
         detail = f"{field}: {message}" if field else f"The body does not fit: {message}"
+    elif status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        detail = "The body is larger than this server takes."
     elif status == HTTPStatus.BAD_REQUEST:
         detail = detail.partition("\n")[0]
-    known = type("_Http", (CodelabError,), {"status": int(status), "title": status.phrase})
-    code = status.name.lower() if status != HTTPStatus.BAD_REQUEST else BadRequest.code
-    return _problem(request, known(detail, code=code, field=field, headers=dict(error.headers or {})))
+    return _problem(request, _KINDS[status](detail, field=field, headers=dict(error.headers or {})))
 
 
 def _from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     if is_unavailable(error):
-        logger.error("the database does not answer: %s", type(error).__name__)
+        cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        logger.error("the database does not answer: %s: %s", type(cause).__name__, str(cause).partition("\n")[0])
         return _problem(request, Unavailable("The database does not answer; try again.", headers={"Retry-After": "1"}))
     if isinstance(error, RecursionError):
         return _problem(request, BadRequest("The body is nested too deeply."))

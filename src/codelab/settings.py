@@ -6,6 +6,7 @@ Nothing else reads ``os.environ``. ``docs/configuration.md`` lists the same vari
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -23,7 +24,7 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True)
 class Variable:
-    """Describe one environment variable: its name, default as text, meaning, and whether its value is a secret."""
+    """Describe one environment variable: its name, default as text, meaning, and whether it may hold a secret."""
 
     name: str
     default: str
@@ -38,16 +39,15 @@ def _variable(name: str, default: str, meaning: str, parse: Callable[[str], T], 
     return field(default_factory=lambda: parse(default), metadata={"variable": described}, repr=not secret)
 
 
-def _text(value: str) -> str:
-    return value
-
-
 def _optional(value: str) -> str | None:
     return value or None
 
 
 def _path(value: str) -> Path:
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("there is no such user, or no home folder") from None
 
 
 def _number(low: float, high: float) -> Callable[[str], float]:
@@ -65,11 +65,9 @@ def _number(low: float, high: float) -> Callable[[str], float]:
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        if not value.strip().lstrip("+-").isascii() or not value.strip().lstrip("+-").isdigit():
+        if not re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value) or not low <= int(value) <= high:
             raise ValueError(f"a whole number from {low} to {high} is expected")
-        if not low <= (number := int(value)) <= high:
-            raise ValueError(f"a whole number from {low} to {high} is expected")
-        return number
+        return int(value)
 
     return parse
 
@@ -100,13 +98,15 @@ class AgentSettings:
         "AGENT_RUNTIME__DB_URL",
         "sqlite:///data/agent_runtime.db",
         "Database of sessions, messages and turns; the scheme picks SQLite or PostgreSQL.",
-        _text,
+        str,
+        secret=True,
     )
     llm_proxy_url: str | None = _variable(
         "AGENT_RUNTIME__LLM_PROXY_URL",
         "",
         "Base URL of an OpenAI-compatible server, with or without `/v1`. Unset: the offline `fake-llm`.",
         _optional,
+        secret=True,
     )
     llm_api_key: str | None = _variable(
         "AGENT_RUNTIME__LLM_API_KEY", "", "Key sent to that server as a bearer token.", _optional, secret=True
@@ -148,7 +148,8 @@ class AuthSettings:
         "AUTH_SERVICE__DB_URL",
         "sqlite:///data/auth.db",
         "Database of users, clients, tokens and audit logs; the scheme picks SQLite or PostgreSQL.",
-        _text,
+        str,
+        secret=True,
     )
     jwt_issuer: str | None = _variable(
         "AUTH_SERVICE__JWT_ISSUER",
@@ -156,7 +157,7 @@ class AuthSettings:
         "`iss` of access tokens. Default: the address that the server binds; any bind but loopback needs it.",
         _optional,
     )
-    jwt_audience: str = _variable("AUTH_SERVICE__JWT_AUDIENCE", "codelab-api", "`aud` of access tokens.", _text)
+    jwt_audience: str = _variable("AUTH_SERVICE__JWT_AUDIENCE", "codelab-api", "`aud` of access tokens.", str)
     access_token_lifetime: int = _variable(
         "AUTH_SERVICE__ACCESS_TOKEN_LIFETIME",
         "900",
@@ -172,7 +173,7 @@ class AuthSettings:
     master_key: str | None = _variable(
         "AUTH_SERVICE__MASTER_KEY",
         "",
-        "First password of the user `admin`. Unset: a random one, shown once.",
+        "First password of the user `admin`. Unset: a random one, shown once or kept in `admin-password.txt`.",
         _optional,
         secret=True,
     )
@@ -278,7 +279,7 @@ def read_env_file(path: Path) -> dict[str, str]:
         StartError: the file cannot be read or a line has no ``=``.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise StartError(f"--env-file {path}: cannot be read: {reason}.") from None

@@ -7,6 +7,8 @@ databases.
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from typing import Any
 
@@ -14,7 +16,7 @@ import msgspec
 
 from codelab.errors import BadRequest
 
-__all__ = ("Input", "canonical_json", "decode_lenient", "reject_unstorable", "scrub", "scrub_json")
+__all__ = ("Input", "canonical_json", "decode_lenient", "load_lenient", "reject_unstorable", "scrub", "scrub_json")
 
 #: Levels of arrays and objects that JSON from outside may have: whatever reads and writes it later recurses as well.
 MAX_DEPTH = 100
@@ -79,15 +81,32 @@ def decode_lenient(raw: bytes) -> Any:
 
     msgspec refuses ``"\ud800"``, so the standard library reads what msgspec does not. Raises ``ValueError``.
     """
-    import json
-
     try:
         return scrub_json(msgspec.json.decode(raw))
     except msgspec.DecodeError:
-        return scrub_json(json.loads(raw, parse_constant=_no_constant))
+        return scrub_json(load_lenient(raw))
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
 
 
-def _no_constant(name: str) -> Any:
+def load_lenient(raw: bytes) -> Any:
+    """Read JSON as the standard library does, with lone surrogates but without its NaN and UTF-16.
+
+    Raises ``ValueError``.
+    """
+    try:
+        return json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_read_float)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+
+
+def _read_float(text: str) -> float:
+    if math.isinf(number := float(text)):  # it would be stored as null
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 

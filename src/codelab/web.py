@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from typing import Any
 
 import msgspec
 from litestar import Request
 
 from codelab.errors import BadRequest
+from codelab.text import load_lenient, scrub
 
 __all__ = ("CodelabRequest",)
 
@@ -31,20 +30,13 @@ class CodelabRequest(Request[Any, Any, Any]):
             return None
         try:
             return msgspec.json.decode(body)
-        except msgspec.DecodeError as refused:
+        except (msgspec.DecodeError, UnicodeDecodeError) as refused:
             try:
-                return json.loads(body, parse_constant=_refuse_constant, parse_float=_read_float)
+                value = load_lenient(body)
             except ValueError:
                 raise BadRequest(f"The body is not valid JSON: {refused}") from None
+            if isinstance(value, dict) and any(scrub(name) != name for name in value):
+                raise BadRequest("The body has a member whose name is no text.") from None  # msgspec cannot look it up
+            return value
         except RecursionError:
             raise BadRequest("The body is nested too deeply.") from None
-
-
-def _read_float(text: str) -> float:
-    if math.isinf(number := float(text)):  # it would be stored as null
-        raise ValueError(f"{text} is too large")
-    return number
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import stat
 import sys
 from typing import TYPE_CHECKING
 
+import jwt as pyjwt
 import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey
 
 from codelab.auth import AuthModule
 from codelab.auth.keys import open_key_file, write_private_file
@@ -71,14 +75,38 @@ async def test_lost_key_file(settings: AuthSettings, caplog: pytest.LogCaptureFi
         assert aside.read_text(encoding="ascii") == content
 
 
-async def test_tampered_row_is_not_used(settings: AuthSettings) -> None:
-    """A private key that does not belong to its row's id signs nothing."""
+async def test_renamed_key_is_not_used(settings: AuthSettings) -> None:
+    """A private key that does not belong to its row's id signs nothing and is not published."""
     async with running_auth(settings) as first:
         await first.execute("UPDATE signing_keys SET kid = 'other'")
     async with running_auth(settings) as second:
         token = (await second.login()).json()["access_token"]
         assert "other" not in await kids(second)
         assert (await second.me(token)).status_code == 200
+
+
+async def test_planted_key_is_not_trusted(settings: AuthSettings) -> None:
+    """A key that was not encrypted with the key file is not believed, nor is a public part that was swapped."""
+    planted = ECKey.generate_key("P-256")
+    public = json.dumps({**planted.as_dict(private=False), "kid": planted.thumbprint(), "use": "sig", "alg": "ES256"})
+    async with running_auth(settings) as first:
+        valid = (await first.login()).json()["access_token"]
+        before = await kids(first)
+        await first.execute("UPDATE signing_keys SET public_jwk = :public", public=public)
+        await first.execute(
+            "INSERT INTO signing_keys (kid, alg, public_jwk, private_jwe, created_at)"
+            " SELECT :kid, alg, :public, private_jwe, created_at FROM signing_keys",
+            kid=planted.thumbprint(),
+            public=public,
+        )
+    claims = pyjwt.decode(valid, options={"verify_signature": False})
+    header = {"alg": "ES256", "typ": "at+jwt"}
+    async with running_auth(settings) as second:
+        assert await kids(second) == before
+        assert (await second.me(valid)).status_code == 200
+        for kid in (planted.thumbprint(), *before):
+            forged = jwt.encode({**header, "kid": kid}, claims, planted, algorithms=["ES256"])
+            assert (await second.me(forged)).status_code == 401
 
 
 async def test_starters_share_one_key(settings: AuthSettings) -> None:

@@ -44,10 +44,8 @@ class Proxy:
         self.host = "127.0.0.1"
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        # Bound but not listening: a connection is refused, and nobody else gets the port.
+        self.port = 0
         self._socket = socket.socket()
-        self._socket.bind((self.host, 0))
-        self.port: int = self._socket.getsockname()[1]
 
     @property
     def url(self) -> str:
@@ -62,6 +60,9 @@ class Proxy:
         self._server = await asyncio.start_server(self._take, sock=self._socket)
 
     async def __aenter__(self) -> Self:
+        # Bound but not listening: a connection is refused, and nobody else gets the port.
+        self._socket.bind((self.host, 0))
+        self.port = self._socket.getsockname()[1]
         if not self._refuse:
             await self.listen()
         return self

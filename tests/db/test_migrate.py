@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +20,6 @@ from tests.db.modules import METADATA, MIGRATIONS, MODULES, make_module_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from codelab.db import Database
 
@@ -75,6 +77,19 @@ def head(module: str) -> str:
     revision = ScriptDirectory(str(MIGRATIONS[module])).get_current_head()
     assert revision is not None
     return revision
+
+
+def _file(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def _leave_wal(url: str) -> bytes | None:
+    """Give a SQLite file the journal mode of other programs; return its bytes, None for PostgreSQL."""
+    if not url.startswith("sqlite"):
+        return None
+    with contextlib.closing(sqlite3.connect(_file(url))) as connection:
+        assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+    return _file(url).read_bytes()
 
 
 @pytest.fixture
@@ -212,12 +227,15 @@ class TestFailures:
             fill = f"INSERT INTO {table} (id) VALUES ('1')"  # noqa: S608 - ours
             await execute(module, database_url, create, fill)
         before = await schema(module, database_url)
+        contents = _leave_wal(database_url)
         with pytest.raises(StartError, match="was not made by codelab") as refused:
             async with started(module, database_url):
                 pass
 
         assert "\n" not in str(refused.value)
         assert all(table in str(refused.value) for table in tables)
+        if contents is not None:
+            assert _file(database_url).read_bytes() == contents
         assert await schema(module, database_url) == before
         for table in tables:
             assert await execute(module, database_url, f"SELECT origin FROM {table}") == "theirs"  # noqa: S608 - ours

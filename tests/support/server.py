@@ -98,7 +98,7 @@ class Person:
         params = {} if after is None else {"after": str(after)}
         headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
         url = f"/api/v1/sessions/{session}/events"
-        async with self.http.sse(url, params=params, headers=headers) as source:
+        async with self.http.sse(url, params=params, headers=headers, max_event_size=None) as source:
             yield (
                 Event(int(event.id or 0), event.event, msgspec.json.decode(event.data))
                 async for event in source

@@ -6,21 +6,29 @@ Events are appended in the transaction that makes the change and reach subscribe
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict, deque
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from codelab.agent.repository import events
+from codelab.db.faults import is_unavailable
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.agent.repository.events import Event
     from codelab.db import Database, Transaction
 
 __all__ = ("EVENT_TYPES", "EventLog", "Subscription")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 #: Every event type; ``docs/api.md`` describes the data of each, and a test holds the two together.
 EVENT_TYPES = (
@@ -43,6 +51,8 @@ EVENT_TYPES = (
 #: Events that wait in memory for one slow reader; beyond it the reader goes back to the database.
 BACKLOG = 1024
 PAGE = 500
+#: Seconds until a reader asks a database again that was away.
+RETRY = 0.5
 
 
 class Subscription:
@@ -133,8 +143,7 @@ class EventLog:
 
     async def newest(self, session_db_id: int) -> int:
         """Return the ``seq`` of the newest event."""
-        async with self._database.read() as db:
-            return await events.newest_seq(db, session_db_id)
+        return await self._ask(events.newest_seq, session_db_id)
 
     async def follow(self, session_db_id: int, after: int, *, keep_alive: float) -> AsyncIterator[list[Event]]:
         """Yield batches of events after a cursor, first from the database, then as they are committed.
@@ -145,9 +154,10 @@ class EventLog:
         """
         cursor = after
         with self.subscribe(session_db_id) as subscription:
-            await self._close_deleted(session_db_id, subscription)
+            if not await self._ask(events.is_live, session_db_id):
+                subscription.close()  # deleted just before there was anybody to tell
             while not subscription.closed:
-                if page := await self._read(session_db_id, cursor):
+                if page := await self._ask(events.list_after, session_db_id, cursor, PAGE):
                     cursor = page[-1].seq
                     yield page
                     continue
@@ -162,16 +172,20 @@ class EventLog:
                     cursor = fresh[-1].seq
                     yield fresh
             # What was committed before the end was told is still owed to the reader.
-            while rest := await self._read(session_db_id, cursor):
+            while rest := await self._ask(events.list_after, session_db_id, cursor, PAGE):
                 cursor = rest[-1].seq
                 yield rest
 
-    async def _read(self, session_db_id: int, after: int) -> list[Event]:
-        async with self._database.read() as db:
-            return await events.list_after(db, session_db_id, after, PAGE)
-
-    async def _close_deleted(self, session_db_id: int, subscription: Subscription) -> None:
-        """End a reader that came just after the deletion was told."""
-        async with self._database.read() as db:
-            if not await events.is_live(db, session_db_id):
-                subscription.close()
+    async def _ask(
+        self, query: Callable[Concatenate[AsyncSession, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a query; a database that is away is waited for, so that a reader loses nothing but time."""
+        while True:
+            try:
+                async with self._database.read() as db:
+                    return await query(db, *args, **kwargs)
+            except Exception as error:
+                if self._closing or not is_unavailable(error):
+                    raise
+                logger.warning("an event stream waits for the database: %s", type(error).__name__)
+                await asyncio.sleep(RETRY)

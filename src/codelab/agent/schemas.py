@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import msgspec
 from msgspec import Meta
@@ -44,6 +44,12 @@ __all__ = (
 MAX_METADATA_BYTES = 64 * 1024
 Title = Annotated[str, Meta(max_length=500)]
 SessionId = Annotated[str, Meta(min_length=1, max_length=36, pattern=PUBLIC_ID)]
+
+#: Not a ``Literal``: msgspec fails to compare one with a lone surrogate.
+DecisionWord = Annotated[
+    str,
+    Meta(pattern=r"^(approve|edit|reject)$(?!\n)", extra_json_schema={"enum": ["approve", "edit", "reject"]}),
+]
 
 
 def _check_metadata(metadata: dict[str, Any] | msgspec.UnsetType | None) -> None:
@@ -88,7 +94,7 @@ class NewMessage(Input):
 class Decision(Input):
     """Decide an approval."""
 
-    decision: Literal["approve", "edit", "reject"]
+    decision: DecisionWord
     modified_arguments: dict[str, Any] | None = None
     feedback: str | None = None
 

@@ -30,7 +30,7 @@ async def authenticate_client(session: AsyncSession, credentials: ClientCredenti
         raise InvalidClient("Unknown client")
     if client.is_confidential or client.client_secret_hash is not None:
         shown = hash_token(credentials.secret or "")
-        if credentials.secret is None or not hmac.compare_digest(shown, client.client_secret_hash or ""):
+        if not hmac.compare_digest(shown, client.client_secret_hash or ""):
             raise InvalidClient("The client's secret is missing or wrong")
     if not client.is_active:
         raise OAuthError("The client is disabled", code="invalid_grant")

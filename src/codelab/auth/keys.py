@@ -114,10 +114,12 @@ class KeyRing:
         self._use(records, wrapping)
 
     def _use(self, records: Sequence[KeyRecord], wrapping: OctKey) -> None:
-        active = (record for record in records if record.retired_at is None)
-        self._signing = next((record.kid, key) for record in active if (key := _unwrap(record, wrapping)))
-        self._public = {record.kid: ECKey.import_key(record.public_jwk) for record in records}
-        self._jwks = [record.public_jwk for record in records]
+        # A public key counts only when its private part was encrypted with our key file: whoever can write into the
+        # table cannot make the server trust a key of their own.
+        keys = [(record, key) for record in records if (key := _unwrap(record, wrapping))]
+        self._signing = next((record.kid, key) for record, key in keys if record.retired_at is None)
+        self._jwks = [_public_jwk(key, record.kid) for record, key in keys]
+        self._public = {jwk["kid"]: ECKey.import_key(jwk) for jwk in self._jwks}
 
 
 def _public_jwk(key: ECKey, kid: str) -> dict[str, Any]:
@@ -136,7 +138,6 @@ def _unwrap(record: KeyRecord, wrapping: OctKey) -> ECKey | None:
         key = ECKey.import_key(msgspec.json.decode(content.plaintext or b""))
     except (JoseError, ValueError):
         return None
-    # A row whose parts belong to two keys would sign what nobody can verify.
     return key if key.thumbprint() == record.kid else None
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import uvicorn
     from litestar import Litestar
 
+    from codelab.db import Database
     from codelab.local import LocalServer
 
 __all__ = ("serve",)
@@ -36,9 +37,7 @@ GRACE = 3
 @click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one."
 )
-@click.option(
-    "--env-file", type=click.Path(path_type=Path, dir_okay=False), help="Read NAME=value settings from this file too."
-)
+@click.option("--env-file", type=click.Path(path_type=Path), help="Read NAME=value settings from this file too.")
 @click.option("--local", is_flag=True, hidden=True, help="Serve one person on this machine; started by `codelab chat`.")
 def serve(host: str, port: int, env_file: Path | None, *, local: bool) -> None:
     r"""Run the server: one process, SQLite by default.
@@ -79,8 +78,10 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         listener = socket.create_server(found[0][4][:2], family=found[0][0], backlog=2048)
-    except OSError as error:
-        reason = error.strerror or "the address cannot be used"
+    except (OSError, UnicodeError) as error:
+        # Python adds the address to what the system says; getaddrinfo has numbers of its own.
+        number = error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror) else None
+        reason = os.strerror(number) if number else getattr(error, "strerror", None) or "the address cannot be used"
         hint = "; choose another with --port" if port else ""
         raise StartError(f"cannot listen on {host} port {port}: {reason}{hint}.") from None
     with listener:
@@ -144,6 +145,7 @@ async def _serve(settings: Settings, listener: socket.socket, issuer: str, local
         forwarded_allow_ips=proxies or None,
         timeout_graceful_shutdown=GRACE,
     )
+    await _reach_databases(app, settings.server.db_wait)
     async with app.lifespan():
         server = _server(config, app)
         if local:
@@ -152,6 +154,18 @@ async def _serve(settings: Settings, listener: socket.socket, issuer: str, local
             return
         click.echo(f"codelab serves on {_origin(listener.getsockname())} (Ctrl-C stops it)", err=True)
         await server.serve(sockets=[listener])
+
+
+async def _reach_databases(app: Litestar, wait: float) -> None:
+    """Wait for both databases before either module makes tables, keys or users."""
+    databases: tuple[Database, ...] = (app.state.auth.database, app.state.agent.database)
+    try:
+        for database in databases:
+            await database.reach(wait)
+    except StartError:
+        for database in databases:
+            await database.stop()
+        raise
 
 
 def _server(config: uvicorn.Config, app: Litestar) -> uvicorn.Server:

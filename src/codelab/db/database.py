@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import ssl
 import time
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -17,8 +17,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from codelab.db.engine import create_engine, writing
-from codelab.db.migrate import upgrade
+from codelab.db.engine import MIGRATION_BUSY_TIMEOUT_MS, create_engine, writing
+from codelab.db.migrate import refuse_foreign, upgrade
 from codelab.db.serving import FileClaim, PostgresClaim, ServingClaim, claim_or_refuse
 from codelab.db.writer import Writer
 from codelab.errors import StartError
@@ -69,17 +69,25 @@ class Database:
             StartError: the database cannot be used, or another process still serves it after ``wait`` seconds; one
                 line, without a password.
         """
-        if self.url.dialect == "sqlite":
-            self._make_folder()
-        else:
-            self._check_files()
-        await self._wait_for_server(wait)
+        await self.reach(wait)
         if alone:
             await self._serve_alone(wait)
         await self._migrate()
         self._writer.start()
         self.ready = True
         logger.info("Database initialized with URL: %s", self.url.masked, extra={"module_name": self.module})
+
+    async def reach(self, wait: float) -> None:
+        """Wait for the server, or prove that the SQLite file can be used; no table is made.
+
+        Raises:
+            StartError: the database cannot be used; one line, without a password.
+        """
+        if self.url.path is not None:
+            await asyncio.to_thread(self._open_file, self.url.path)
+        else:
+            self._check_files()
+            await self._wait_for_server(wait)
 
     async def stop(self) -> None:
         """Finish what waits and close every connection."""
@@ -94,7 +102,7 @@ class Database:
         """Run one unit of work; returns after its commit. See ``Writer.run``."""
         return await self._writer.run(unit)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """Open a session for reading: one consistent snapshot on SQLite, never behind the writer."""
         async with self.sessions() as session:
@@ -136,15 +144,25 @@ class Database:
         finally:
             await engine.dispose()
 
-    def _make_folder(self) -> None:
-        path = self.url.path
-        assert path is not None
+    def _open_file(self, path: Path) -> None:
+        """Prove that a SQLite file can be used.
+
+        The threads of aiosqlite outlive a connection that failed, and would complain when the loop is closed.
+        """
         if sqlite3.sqlite_version_info < (3, 35):
             raise StartError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed (RETURNING).")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StartError(f"{self._where}: cannot make the folder {path.parent}: {error.strerror}.") from None
+        try:
+            with contextlib.closing(sqlite3.connect(path, timeout=MIGRATION_BUSY_TIMEOUT_MS / 1000)) as connection:
+                tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+                # Before anything is written: the journal mode is kept in the file.
+                refuse_foreign({name for (name,) in tables}, self.metadata, self.version_table, self.url.masked)
+                connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.Error as error:
+            raise StartError(f"{self._where}: cannot be opened: {_reason(error)}.") from None
 
     def _check_files(self) -> None:
         # The driver tells a missing file like a missing socket, which would be waited for.
@@ -168,8 +186,7 @@ class Database:
                 cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
                 cause = cause.__cause__ if isinstance(cause.__cause__, asyncpg.PostgresError) else cause
                 # A certificate that does not fit will not fit in a second either.
-                hopeless = self.url.dialect == "sqlite" or isinstance(cause, ssl.SSLError)
-                transient = isinstance(cause, _NOT_YET) and not hopeless
+                transient = isinstance(cause, _NOT_YET) and not isinstance(cause, ssl.SSLError)
                 left = deadline - time.monotonic()
                 if not transient:
                     raise StartError(f"{self._where}: cannot be opened: {_reason(error)}.") from None

@@ -71,16 +71,26 @@ def _lower(value: Any) -> Any:
 
 
 def _own_transactions(engine: Engine, *, migrating: bool) -> None:
+    busy_timeout = MIGRATION_BUSY_TIMEOUT_MS if migrating else BUSY_TIMEOUT_MS
+    pragmas = (
+        # The time-out first: changing the journal mode needs the lock that another starter may hold.
+        f"busy_timeout = {busy_timeout}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        f"foreign_keys = {'OFF' if migrating else 'ON'}",
+    )
+
     @event.listens_for(engine, "connect")
     def _configure(dbapi: Any, _record: Any) -> None:
         dbapi.isolation_level = None  # SQLAlchemy says BEGIN, not the driver
-        cursor = dbapi.cursor()
-        # The time-out first: changing the journal mode needs the lock that another starter may hold.
-        cursor.execute(f"PRAGMA busy_timeout = {MIGRATION_BUSY_TIMEOUT_MS if migrating else BUSY_TIMEOUT_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute(f"PRAGMA foreign_keys = {'OFF' if migrating else 'ON'}")
-        cursor.close()
+        try:
+            cursor = dbapi.cursor()
+            for pragma in pragmas:
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+        except BaseException:
+            dbapi.close()  # SQLAlchemy does not know it yet, and its thread would stay
+            raise
         # SQLite's own knows ASCII only; this is PostgreSQL's. No index may use it: other programs have the old one.
         dbapi.create_function("lower", 1, _lower, deterministic=True)
 

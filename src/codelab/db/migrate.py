@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-__all__ = ("alembic_config", "check_drift", "configure_environment", "upgrade")
+__all__ = ("alembic_config", "check_drift", "configure_environment", "refuse_foreign", "upgrade")
 
 
 def alembic_config(scripts: Path, metadata: MetaData, version_table: str, connection: Connection) -> Config:
@@ -68,12 +68,7 @@ async def upgrade(engine: AsyncEngine, scripts: Path, metadata: MetaData, versio
 
 
 def _upgrade(connection: Connection, scripts: Path, metadata: MetaData, version_table: str, masked: str) -> None:
-    present = set(inspect(connection).get_table_names())
-    if version_table not in present and (foreign := sorted(present & set(metadata.tables))):
-        raise StartError(
-            f"{masked}: this database has the tables {', '.join(foreign)} and was not made by codelab (the reference "
-            "system makes such tables). It was not touched; name an empty database instead."
-        )
+    refuse_foreign(set(inspect(connection).get_table_names()), metadata, version_table, masked)
     config = alembic_config(scripts, metadata, version_table, connection)
     current = MigrationContext.configure(connection, opts={"version_table": version_table}).get_current_revision()
     try:
@@ -85,6 +80,15 @@ def _upgrade(connection: Connection, scripts: Path, metadata: MetaData, version_
             "Install that version."
         ) from None
     command.upgrade(config, "head")
+
+
+def refuse_foreign(present: set[str], metadata: MetaData, version_table: str, masked: str) -> None:
+    """Raise ``StartError`` when a database has tables with our names that we did not make."""
+    if version_table not in present and (foreign := sorted(present & set(metadata.tables))):
+        raise StartError(
+            f"{masked}: this database has the tables {', '.join(foreign)} and was not made by codelab (the reference "
+            "system makes such tables). It was not touched; name an empty database instead."
+        )
 
 
 def check_drift(connection: Connection, scripts: Path, metadata: MetaData, version_table: str) -> None:

@@ -7,15 +7,29 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from codelab.agent.providers import ToolCall, Usage
 from codelab.db import new_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ("AnswerStream", "open_answer")
+__all__ = ("Answer", "AnswerStream", "open_answer")
 
 #: Seconds between two events of one stream. All streams share the writer's transactions, so durability costs per tick.
 TICK = 0.02
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a model said in one call, complete; ``agent`` is the one that was asked."""
+
+    message_id: str
+    agent: str
+    model: str
+    text: str
+    calls: tuple[ToolCall, ...]
+    usage: Usage | None
 
 
 class AnswerStream:

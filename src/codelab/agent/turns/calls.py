@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from codelab.agent.log import EventLog
     from codelab.agent.providers import ToolCall
-    from codelab.agent.turns.transitions import Answer
+    from codelab.agent.turns.answer import Answer
     from codelab.db import Transaction
 
 __all__ = ("CallTransitions", "switch_agent", "unique_calls")

@@ -19,9 +19,8 @@ from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.routing import route_by_keywords
 from codelab.agent.tools import TOOLS
 from codelab.agent.turns import transcript
-from codelab.agent.turns.answer import open_answer
+from codelab.agent.turns.answer import Answer, open_answer
 from codelab.agent.turns.calls import switch_agent
-from codelab.agent.turns.transitions import Answer
 from codelab.db.faults import is_unavailable
 from codelab.errors import Unavailable
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from codelab.agent import gate
-from codelab.agent.providers import ToolCall, Usage
 from codelab.agent.repository import approvals, events, messages, turns
 from codelab.agent.turns.calls import CallTransitions, unique_calls
 from codelab.agent.turns.transcript import tool_calls_json
@@ -19,20 +18,10 @@ if TYPE_CHECKING:
 
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
+    from codelab.agent.turns.answer import Answer
     from codelab.db import Transaction
 
-__all__ = ("Answer", "Transitions")
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What a model said in one call, complete; ``agent`` is the one that was asked."""
-
-    message_id: str
-    agent: str
-    model: str
-    text: str
-    calls: tuple[ToolCall, ...]
-    usage: Usage | None
+__all__ = ("Transitions",)
 
 
 class Transitions:

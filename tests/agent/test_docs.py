@@ -1,0 +1,161 @@
+"""``docs/api.md`` and the OpenAPI document against what the server does."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft202012Validator
+
+from codelab.agent.log import EVENT_TYPES
+from codelab.app import create_app
+from codelab.local import LocalServer
+from codelab.settings import Settings
+from tests.agent.providers.upstream import STALL, text_answer
+from tests.agent.routes import Route, list_routes
+from tests.agent.transcripts import END, call, calls_answer, text_of
+
+if TYPE_CHECKING:
+    from litestar import Litestar
+
+    from tests.agent.providers.upstream import Upstream
+    from tests.support.server import Event, Person
+
+API = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+#: The same answer as ``/health`` under another path, for the reference's clients; and other forms of the document.
+ALIASES = {"/api/v1/health", "/schema", "/schema/{path}"}
+
+
+def documented_events() -> dict[str, set[str]]:
+    """Read the table of events: type to the members of its data."""
+    section = API.split("\n## Events\n")[1]
+    rows = re.findall(r"^\| `([a-z.]+)` \| `\{([^}]*)\}`", section, re.MULTILINE)
+    return {kind: set(members.split(", ")) for kind, members in rows}
+
+
+def documented_routes() -> set[Route]:
+    """Read the table of routes."""
+    section = API.split("\n## Routes\n")[1].split("\n### ")[0]
+    return {Route(*found) for found in re.findall(r"^\| `([A-Z]+) (/\S*)` \|", section, re.MULTILINE)}
+
+
+def whole_app() -> Litestar:
+    """Make an application with every route that there is, that of a person's own server too."""
+    app = create_app(Settings(), issuer="http://127.0.0.1")
+    app.register(LocalServer({}, 0).route())
+    return app
+
+
+async def every_event(model: Upstream, ada: Person) -> list[Event]:
+    """Play all that can happen in sessions; return every event."""
+    session = await ada.session(agent="coder")
+    write = call("write_file", {"path": "a", "content": ""})
+    model.play(
+        calls_answer(
+            call("read_file", {"path": "a"}, id="read"),
+            write | {"id": "approve"},
+            write | {"id": "reject"},
+            write | {"id": "edit"},
+            call("nothing", {}, id="deny"),
+            call("switch_mode", {"mode": "debug"}, id="switch"),
+            text="All at once.",
+        )
+    )
+    model.play(text_answer("Done."))
+    await ada.say(session, "go")
+    waiting = await ada.until(session, "turn.waiting")
+    approvals = {e.data["call_id"]: e.data["approval_id"] for e in waiting if e.type == "approval.requested"}
+    await ada.decide(session, approvals["approve"], "approve")
+    await ada.decide(session, approvals["reject"], "reject", feedback="no")
+    changed = {"path": "b", "content": "c"}
+    await ada.decide(session, approvals["edit"], "edit", modified_arguments=changed)
+    await ada.answer(session, "read", error="not there")
+    await ada.answer(session, "approve", result={"ok": True})
+    await ada.answer(session, "edit", result=None)
+    await ada.until(session, "turn.completed")
+    await ada.http.post(f"/api/v1/agents/{session}/switch", json={"target_agent": "ask"})
+    model.play(b"", status=500)
+    await ada.say(session, "fail")
+    await ada.until(session, "turn.failed")
+    model.play(text_of("Well"), STALL)
+    accepted = await ada.say(session, "stop")
+    await ada.until(session, "message.delta", after=accepted["seq"])
+    await ada.http.post(f"/api/v1/sessions/{session}/cancel")
+    first = await ada.until(session, "turn.cancelled")
+
+    routed = await ada.session()
+    model.play(calls_answer(call("execute_command", {"command": "ls"}, id="run")))
+    await ada.say(routed, "run ls")
+    await ada.until(routed, "turn.waiting")
+    await ada.http.post(f"/api/v1/sessions/{routed}/cancel")
+    return first + await ada.until(routed, *END)
+
+
+async def test_events_are_as_documented(model: Upstream, talker: Person) -> None:
+    """In a recording of everything that can happen each type occurs, with exactly the members of the table."""
+    documented = documented_events()
+    async with asyncio.timeout(60):
+        events = await every_event(model, talker)
+    seen: dict[str, set[str]] = {}
+    for event in events:
+        assert set(event.data) == documented[event.type], event
+        seen.setdefault(event.type, set()).update(event.data)
+
+    assert set(seen) == set(documented) == set(EVENT_TYPES)
+
+
+async def test_values_are_as_documented(model: Upstream, talker: Person) -> None:
+    """Where the table names the values of a member, the recording holds these and no others."""
+    events = await every_event(model, talker)
+
+    def values(kind: str, member: str) -> set[Any]:
+        return {event.data[member] for event in events if event.type == kind}
+
+    assert values("tool.completed", "status") == {"completed", "failed", "denied", "rejected", "cancelled"}
+    assert values("approval.resolved", "status") == {"approved", "rejected", "cancelled"}
+    assert values("approval.resolved", "decision") == {"approve", "edit", "reject", None}
+    assert values("agent.switched", "by") == {"router", "agent", "user"}
+    assert values("message.completed", "status") == {"completed", "interrupted"}
+    assert values("message.created", "role") == {"user"}
+
+
+def test_every_route_is_documented_and_every_documented_route_exists() -> None:
+    """The table of ``docs/api.md`` is the application's route table."""
+    present = {route for route in list_routes(whole_app()) if route.path not in ALIASES}
+
+    assert documented_routes() == present
+
+
+def test_the_openapi_document_is_whole() -> None:
+    """Each route is in it once, with its parameters, a valid schema for each body, and no dangling reference."""
+    app = whole_app()
+    document = app.openapi_schema.to_schema()
+    listed = {
+        Route(method.upper(), path)
+        for path, item in document["paths"].items()
+        for method in item
+        if method in {"get", "post", "put", "patch", "delete"}
+    }
+    present = {route for route in list_routes(app) if not route.path.startswith("/schema")}
+    operations = [
+        operation for item in document["paths"].values() for name, operation in item.items() if name != "parameters"
+    ]
+    ids = [operation["operationId"] for operation in operations]
+
+    assert document["openapi"].startswith("3.1")
+    assert listed == present
+    assert len(set(ids)) == len(ids)
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            named = {p["name"] for p in operation.get("parameters", []) if p["in"] == "path"}
+            assert named == set(re.findall(r"\{(\w+)\}", path))
+            assert operation["summary"]
+            assert operation["responses"]
+    schemas = document["components"]["schemas"]
+    for schema in schemas.values():
+        Draft202012Validator.check_schema(schema)
+    references = set(re.findall(r"'\$ref': '([^']+)'", str(document)))
+    assert references == {f"#/components/schemas/{name}" for name in schemas} & references
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
