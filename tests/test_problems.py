@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 from litestar import get
+from litestar.params import FromPath  # noqa: TC002 - Litestar reads it while the program runs
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -57,7 +58,7 @@ RAISED: dict[str, Exception] = {
 
 
 @get("/raise/{name:str}", opt={"exclude_from_auth": True}, sync_to_thread=False)
-def _raise(name: str) -> bool:
+def _raise(name: FromPath[str]) -> bool:
     raise RAISED[name]
 
 

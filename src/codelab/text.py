@@ -82,22 +82,21 @@ def decode_lenient(raw: bytes) -> Any:
     msgspec refuses ``"\ud800"``, so the standard library reads what msgspec does not. Raises ``ValueError``.
     """
     try:
-        return scrub_json(msgspec.json.decode(raw))
-    except msgspec.DecodeError:
-        return scrub_json(load_lenient(raw))
+        try:
+            value = msgspec.json.decode(raw)
+        except msgspec.DecodeError:
+            value = load_lenient(raw)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
+    return scrub_json(value)
 
 
 def load_lenient(raw: bytes) -> Any:
     """Read JSON as the standard library does, with lone surrogates but without its NaN and UTF-16.
 
-    Raises ``ValueError``.
+    Raises ``ValueError``, or ``RecursionError`` when it is nested too deeply.
     """
-    try:
-        return json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_read_float)
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
+    return json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_float=_read_float)
 
 
 def _read_float(text: str) -> float:

@@ -222,6 +222,21 @@ class TestBadDays:
                     asked_for = said[turns.index(message["turn_id"])].split()[-1]
                     assert message["content"].split()[-1] == asked_for
 
+    @pytest.mark.parametrize("dialect", ["postgresql"])
+    async def test_a_stream_outlives_its_connection(self, ada: Person, migrated: DatabaseUrls) -> None:
+        """The connection is ended while a reader's query waits: the same stream goes on, with everything."""
+        session = await ada.session(agent="ask")
+        await ada.say(session, "count to 3")
+        whole = await ada.until(session, *END)
+        async with Witness.at(migrated) as witness:
+            async with witness.block_readers():
+                reader = asyncio.create_task(ada.until(session, *END))
+                await witness.wait_for_blocked()
+                await witness.terminate_others()
+            events = await reader
+
+        assert events == whole
+
     @pytest.mark.parametrize("dialect", ["sqlite"])
     async def test_another_process_holds_the_write_lock(self, ada: Person, migrated: DatabaseUrls) -> None:
         """A backup or a shell locks the file for two seconds during a turn: the turn waits and completes."""

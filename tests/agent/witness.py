@@ -64,7 +64,10 @@ class Witness:
         return next(iter(await self.rows(query, session, seq)), None)
 
     async def assert_no_open_transaction(self) -> None:
-        """Fail when somebody holds a transaction open: on SQLite when another cannot write at once."""
+        """Fail when somebody keeps a transaction open: on SQLite when another cannot write at once.
+
+        A transaction that ends by itself is none that is kept: PostgreSQL is asked until there is none.
+        """
         if self._path is not None:
             with closing(sqlite3.connect(self._path, timeout=0, isolation_level=None)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -72,9 +75,12 @@ class Witness:
             return
         query = (
             "SELECT application_name, state, query FROM pg_stat_activity WHERE datname = current_database() "
-            "AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
+            "AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND xact_start IS NOT NULL"
         )
-        assert await self.rows(query) == []
+        deadline = asyncio.get_running_loop().time() + 10
+        while held := await self.rows(query):
+            assert asyncio.get_running_loop().time() < deadline, held
+            await asyncio.sleep(0.01)
 
     async def terminate_others(self) -> int:
         """End every other connection to a PostgreSQL database, as its operator might."""
@@ -83,6 +89,24 @@ class Witness:
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         return len(await self.rows(query))
+
+    @asynccontextmanager
+    async def block_readers(self) -> AsyncIterator[None]:
+        """Keep everybody else from PostgreSQL's event log; the block begins when ``wait_for_blocked`` may be asked."""
+        async with self._postgres.transaction():
+            await self._postgres.execute("LOCK TABLE session_events IN ACCESS EXCLUSIVE MODE")
+            yield
+
+    async def wait_for_blocked(self) -> None:
+        """Return when somebody waits for a lock."""
+        query = (
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+            "AND query LIKE '%session_events%'"
+        )
+        async with asyncio.timeout(30):
+            while not await self.rows(query):
+                await self.rows("SELECT pg_stat_clear_snapshot()")  # a transaction sees one state of the activity
+                await asyncio.sleep(0.01)
 
     @asynccontextmanager
     async def lock(self, seconds: float) -> AsyncIterator[None]:

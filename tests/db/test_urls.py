@@ -264,6 +264,7 @@ HOSTILE = [
     "postgresql://u@h/db?secret_token=correct&passphrase=horse",
     "postgresql://u@h/db#password=correct",
     "postgresql://u@h/db;password=correct",
+    "postgresql://h/db;password=correct@x/db",
     # What is no URL of ours
     "postgresql://u:correct",
     "postgresql://u:correct/db",

@@ -1,0 +1,73 @@
+"""Units of work for the tests of the writer, and a way to put them into one batch."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, select
+
+from tests.db.conftest import Note
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from codelab.db import Transaction
+    from codelab.db.writer import Writer
+
+    Unit = Callable[[Transaction], Awaitable[Any]]
+
+__all__ = ("Held", "line_up", "note", "notes", "settle")
+
+
+def note(content: str, number: int = 0) -> Unit:
+    """Make a unit that inserts one note and returns its text."""
+
+    async def write(transaction: Transaction) -> str:
+        await transaction.session.execute(insert(Note).values(text=content, number=number))
+        return content
+
+    return write
+
+
+async def notes(engine: AsyncEngine) -> list[str]:
+    """Read what is committed, in the order of insertion."""
+    async with engine.connect() as connection:
+        return list((await connection.execute(select(Note.text).order_by(Note.id))).scalars())
+
+
+class Held:
+    """A unit that stays inside its transaction until it is let go, so that others have to wait in line."""
+
+    def __init__(self, content: str = "held") -> None:
+        self.entered = asyncio.Event()
+        self.go = asyncio.Event()
+        self._unit = note(content)
+
+    async def __call__(self, transaction: Transaction) -> Any:
+        """Write the note and wait."""
+        result = await self._unit(transaction)
+        self.entered.set()
+        await self.go.wait()
+        return result
+
+
+async def line_up(writer: Writer, *units: Unit) -> list[asyncio.Task[Any]]:
+    """Put units into one batch: they wait behind a unit that is let go when all are there."""
+    held = Held()
+    first = asyncio.create_task(writer.run(held))
+    await held.entered.wait()
+    tasks = [asyncio.create_task(writer.run(unit)) for unit in units]
+    await settle(lambda: len(writer._waiting) == len(units))
+    held.go.set()
+    await first
+    return tasks
+
+
+async def settle(reached: Callable[[], bool]) -> None:
+    """Let everybody else run until something is so."""
+    async with asyncio.timeout(30):
+        while not reached():
+            await asyncio.sleep(0)
