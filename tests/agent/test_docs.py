@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tests.support.server import Event, Person
 
 API = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
-#: The same answer as ``/health`` under another path, for the reference's clients; and other forms of the document.
-ALIASES = {"/api/v1/health", "/schema", "/schema/{path}"}
+#: Other forms of the document.
+ALIASES = {"/schema", "/schema/{path}"}
 
 
 def documented_events() -> dict[str, set[str]]:

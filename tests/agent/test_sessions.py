@@ -55,11 +55,12 @@ class TestCreate:
         assert (session["title"], session["current_agent"], session["metadata"]) == (None, "orchestrator", {})
 
     async def test_ids_of_clients(self, ada: Person) -> None:
-        """1 to 36 unreserved characters are an id; everything else is refused, naming the field."""
-        for good in ("a", "-", "~", "..", UNRESERVED, "x" * 36, "01a20605-7db3-7261-b5f5-64e29c1e450c"):
+        """1 to 36 unreserved characters are an id, but not what URLs drop; all else is refused, naming the field."""
+        for good in ("a", "-", "~", "...", UNRESERVED, "x" * 36, "01a20605-7db3-7261-b5f5-64e29c1e450c"):
             assert await ada.session(session_id=good) == good
-            assert (await ada.http.get(f"/api/v1/sessions/{good.replace('..', '%2E%2E')}")).json()["id"] == good
-        bad: list[Any] = ["", "x" * 37, "a b", "a/b", "a\n", "\na", "ä", "a\x00", "a%20", "a?b", 5, True, ["a"], {}]
+            assert (await ada.http.get(f"/api/v1/sessions/{good}")).json()["id"] == good
+        bad: list[Any] = ["", ".", "..", "x" * 37, "a b", "a/b", "a\n", "\na", "ä", "a\x00", "a%20", "a?b"]
+        bad += [5, True, ["a"], {}]
         for wrong in bad:
             answer = await ada.http.post("/api/v1/sessions", json={"session_id": wrong})
             assert (answer.status_code, answer.json().get("field")) == (400, "session_id"), (wrong, answer.text)

@@ -239,6 +239,17 @@ class TestCancel:
         assert late.status_code == 409
         assert (await ada.answer(session, approval["call_id"], result=1)).json()["status"] == "cancelled"
 
+    async def test_cancel_right_after_the_message_cancels_its_turn(self, ada: Person) -> None:
+        """A turn that has not begun yet is cancelled too, whichever moment the request meets."""
+        for _ in range(5):
+            session = await ada.session(agent="ask")
+            accepted = await ada.say(session, "count to 500")
+            cancelled = (await ada.http.post(f"/api/v1/sessions/{session}/cancel")).json()
+            events = await ada.until(session, *END)
+
+            assert cancelled == {"turn_id": accepted["turn_id"], "state": "cancelled"}
+            assert events[-1].type == "turn.cancelled"
+
     async def test_cancel_with_nothing_to_cancel_says_so(self, ada: Person) -> None:
         """It is no error to cancel an idle session."""
         session = await ada.session()

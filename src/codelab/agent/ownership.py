@@ -18,7 +18,7 @@ __all__ = ("PUBLIC_ID", "require_session")
 
 #: What a public id may look like; anything else names nothing, and need not be asked of a database.
 #: (``$`` alone would let a line feed follow; ECMAScript, which reads it in the OpenAPI document, has no ``\Z``.)
-PUBLIC_ID = r"^[A-Za-z0-9._~-]{1,36}$(?!\n)"
+PUBLIC_ID = r"^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,36}$(?!\n)"
 _PUBLIC_ID = re.compile(PUBLIC_ID)
 
 

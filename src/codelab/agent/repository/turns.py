@@ -20,6 +20,7 @@ __all__ = (
     "end",
     "find_active",
     "find_call",
+    "find_open",
     "list_open_calls",
     "list_open_sessions",
     "next_queued",
@@ -60,6 +61,18 @@ async def find_active(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
     """Return the turn of a session that is running or waiting."""
     found = await db.execute(
         select(turns).where(turns.c.session_db_id == session_db_id, turns.c.state.in_(("running", "waiting")))
+    )
+    return found.first()
+
+
+async def find_open(db: AsyncSession, session_db_id: int, turn_id: str) -> Row[Any] | None:
+    """Return a turn of a session if it has not ended."""
+    found = await db.execute(
+        select(turns).where(
+            turns.c.session_db_id == session_db_id,
+            turns.c.state.in_(("queued", "running", "waiting")),
+            turns.c.id == turn_id,
+        )
     )
     return found.first()
 

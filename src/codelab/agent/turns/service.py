@@ -226,23 +226,30 @@ class TurnService:
             return [Approval.from_row(row) for row in await approvals.list_pending(db, session.db_id)]
 
     async def cancel(self, principal: Principal, session_id: str) -> TurnState:
-        """Stop the active turn: the model call at once, open calls answered as cancelled; what was said stays."""
+        """Stop the active turn: the model call at once, open calls answered as cancelled; what was said stays.
+
+        Where none is active yet, the turn that is about to start is cancelled. One that starts only because the meant
+        one has just ended is not.
+        """
         async with self._database.read() as db:
             session = await require_session(db, principal, session_id)
+            queued = None if session.turn_id else await turns.next_queued(db, session.db_id)
+        turn_id = queued.id if queued else session.turn_id
+
+        if turn_id is None:
+            return TurnState(turn_id=None, state=None)
 
         async def unit(tx: Transaction) -> TurnState:
             await require_session(tx.session, principal, session_id)
-            turn = await turns.find_active(tx.session, session.db_id)
-            if turn is None or turn.id != session.turn_id:
+            turn = await turns.find_open(tx.session, session.db_id, turn_id)
+            if turn is None:
                 return TurnState(turn_id=None, state=None)
             await self._transitions.cancel(tx, turn, "Cancelled by the user")
             tx.after_commit(lambda: self._runner.wake(session.db_id))
             return TurnState(turn_id=turn.id, state="cancelled")
 
-        if session.turn_id is None:
-            return TurnState(turn_id=None, state=None)
         state = await self._database.write(unit)
-        await self._runner.interrupt(session.turn_id)
+        await self._runner.interrupt(turn_id)
         return state
 
     async def switch(self, principal: Principal, session_id: str, to_agent: str, reason: str | None) -> None:
