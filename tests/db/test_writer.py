@@ -14,18 +14,15 @@ from codelab.db.urls import parse_url
 from codelab.db.writer import Writer
 from codelab.errors import Conflict, Unavailable
 from tests.db.conftest import Note
-from tests.db.units import Held, line_up, note, notes, settle
+from tests.db.units import Held, Unit, line_up, note, notes, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from codelab.db import Transaction
 
-    Unit = Callable[[Transaction], Awaitable[Any]]
-
-postgresql_only = pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
 sqlite_only = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 
 

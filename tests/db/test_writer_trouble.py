@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import event, select, text
@@ -18,15 +18,12 @@ from tests.db.proxy import Proxy
 from tests.db.units import line_up, note, notes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from codelab.db import Transaction
     from tests.support.databases import PostgresServer
-
-    Unit = Callable[[Transaction], Awaitable[Any]]
 
 postgresql_only = pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
 sqlite_only = pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import insert, select
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from codelab.db import Transaction
     from codelab.db.writer import Writer
 
-    Unit = Callable[[Transaction], Awaitable[Any]]
+__all__ = ("Held", "Unit", "line_up", "note", "notes", "settle")
 
-__all__ = ("Held", "line_up", "note", "notes", "settle")
+Unit: TypeAlias = "Callable[[Transaction], Awaitable[Any]]"
 
 
 def note(content: str, number: int = 0) -> Unit:
