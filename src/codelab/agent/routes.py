@@ -206,6 +206,8 @@ async def follow_events(
     """Stream the events of a session."""
     cursor = read_cursor(after, last_event_id)
     session_db_id = await sessions.key(principal, session_id)
+    if cursor is None:  # fixed before the answer begins: what a client does once it has the headers is new
+        cursor = await log.newest(session_db_id)
     return Stream(render(log, session_db_id, cursor), media_type="text/event-stream", headers=HEADERS)
 
 

@@ -39,11 +39,10 @@ def read_cursor(after: str | None, last_event_id: str | None) -> int | None:
     return 0
 
 
-async def render(log: EventLog, session_db_id: int, after: int | None) -> AsyncIterator[bytes]:
+async def render(log: EventLog, session_db_id: int, after: int) -> AsyncIterator[bytes]:
     """Write the events of a session after a cursor, for as long as the session and the reader live."""
-    cursor = await log.newest(session_db_id) if after is None else after
     yield f"retry: {RETRY_MS}\n\n".encode()
-    async for batch in log.follow(session_db_id, cursor, keep_alive=KEEP_ALIVE):
+    async for batch in log.follow(session_db_id, after, keep_alive=KEEP_ALIVE):
         yield b"".join(map(_frame, batch)) if batch else b": keep-alive\n\n"
 
 

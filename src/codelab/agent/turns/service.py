@@ -236,12 +236,12 @@ class TurnService:
             queued = None if session.turn_id else await turns.next_queued(db, session.db_id)
         turn_id = queued.id if queued else session.turn_id
 
-        if turn_id is None:
-            return TurnState(turn_id=None, state=None)
-
         async def unit(tx: Transaction) -> TurnState:
             await require_session(tx.session, principal, session_id)
-            turn = await turns.find_open(tx.session, session.db_id, turn_id)
+            if turn_id is not None:
+                turn = await turns.find_open(tx.session, session.db_id, turn_id)
+            else:  # it may have begun between the two reads
+                turn = await turns.find_active(tx.session, session.db_id)
             if turn is None:
                 return TurnState(turn_id=None, state=None)
             await self._transitions.cancel(tx, turn, "Cancelled by the user")
@@ -249,7 +249,8 @@ class TurnService:
             return TurnState(turn_id=turn.id, state="cancelled")
 
         state = await self._database.write(unit)
-        await self._runner.interrupt(turn_id)
+        if state.turn_id is not None:
+            await self._runner.interrupt(state.turn_id)
         return state
 
     async def switch(self, principal: Principal, session_id: str, to_agent: str, reason: str | None) -> None:
