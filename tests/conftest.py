@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--soak``: what depends on chance is tried more often, what depends on size is made larger."""
+    parser.addoption("--soak", action="store_true", help="try what depends on chance more often (minutes, not seconds)")
+
+
+@pytest.fixture
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether the run is one with ``--soak``."""
+    return bool(request.config.getoption("--soak"))
+
+
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """One PostgreSQL server for the whole run; ``postgresql.bin / "psql"`` is its client."""

@@ -212,7 +212,7 @@ class TestReaders:
     async def test_readers_that_drop_and_resume_all_see_the_same(self, ada: Person) -> None:
         """Twenty readers, cut off at random places while an answer streams, each end with the same sequence."""
         session = await ada.session(agent="ask")
-        rng = random.Random(20261123)  # noqa: S311 - no secret
+        rng = random.Random(20261123)
 
         async def read(number: int) -> list[Event]:
             seen: list[Event] = []

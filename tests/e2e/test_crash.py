@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import random
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 
 from tests.support.process import server_process
@@ -56,6 +60,51 @@ async def test_a_killed_server_goes_on_where_it_was(databases: DatabaseUrls, tmp
     assert "200" in whole[0]
     assert cut
     assert whole[0].startswith(cut[0])
+
+
+@pytest.mark.timeout(1800)  # with --soak; otherwise a few seconds
+async def test_kills_at_random_instants_lose_nothing(databases: DatabaseUrls, tmp_path: Path, *, soak: bool) -> None:
+    """Whenever the server dies, every acknowledged message is there once, in order, and is answered in the end."""
+    rounds = 20 if soak else 2
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    acknowledged: list[str] = []
+    session = ""
+    for _ in range(rounds):
+        with server_process(tmp_path, databases) as server:
+            async with server.login() as http:
+                ada = Person(http, "admin")
+                session = session or await ada.session(agent="ask")
+                kill = asyncio.get_running_loop().call_later(chance.uniform(0.0, 0.8), server.process.kill)
+                # The transport fails when the server dies; what was not acknowledged by then was never promised.
+                with contextlib.suppress(httpx2.TransportError):
+                    while True:
+                        acknowledged.append((await ada.say(session, "count to 5"))["message_id"])
+                        await asyncio.sleep(0.02)
+                kill.cancel()
+            server.kill()
+
+    with server_process(tmp_path, databases) as server:
+        async with server.login() as http:
+            ada = Person(http, "admin")
+            final = await ada.say(session, "count to 3")
+            events = await ada.events(
+                session,
+                lambda event: event.type in END and event.data["turn_id"] == final["turn_id"],
+                timeout=110 if not soak else 1000,
+            )
+            history = await ada.history(session)
+
+    asked = [message["id"] for message in history if message["role"] == "user"]
+    ended = {event.data["turn_id"]: event.type for event in events if event.type in END}
+    completed = [m["turn_id"] for m in history if m["role"] == "assistant" and m["status"] == "completed"]
+    assert [event.seq for event in events] == list(range(1, len(events) + 1)), seed
+    assert len(asked) == len(set(asked)), seed
+    assert [message for message in asked if message in set(acknowledged)] == acknowledged, seed
+    # A message whose acknowledgement the kill swallowed may be there as well; it is answered too.
+    assert set(ended.values()) == {"turn.completed"}, seed
+    assert sorted(completed) == sorted(ended), seed
+    assert len(ended) == len(asked), seed
 
 
 async def test_an_approval_survives_a_crash(databases: DatabaseUrls, tmp_path: Path) -> None:

@@ -72,11 +72,17 @@ class Person:
         )
 
     async def history(self, session: str) -> list[dict[str, Any]]:
-        """Return the messages of a session."""
-        answer = await self.http.get(f"/api/v1/sessions/{session}/history")
-        assert answer.status_code == 200, answer.text
-        messages: list[dict[str, Any]] = answer.json()["messages"]
-        return messages
+        """Return all messages of a session."""
+        messages: list[dict[str, Any]] = []
+        params: dict[str, str] = {}
+        while True:
+            answer = await self.http.get(f"/api/v1/sessions/{session}/history", params=params)
+            assert answer.status_code == 200, answer.text
+            page = answer.json()
+            messages += page["messages"]
+            if page["next_cursor"] is None:
+                return messages
+            params = {"cursor": page["next_cursor"]}
 
     async def events(
         self, session: str, until: Callable[[Event], bool], *, after: int | str = 0, timeout: float = 30
