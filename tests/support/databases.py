@@ -83,7 +83,15 @@ class PostgresServer:
         async def execute() -> None:
             connection = await asyncpg.connect(self.url)
             try:
-                await connection.execute(statement)
+                for attempt in range(5):
+                    try:
+                        await connection.execute(statement)
+                        return
+                    except asyncpg.ObjectInUseError:
+                        # On a busy machine the backend of a connection that was just closed may outlive the five
+                        # seconds that PostgreSQL itself waits before it copies a template.
+                        if attempt == 4:
+                            raise
             finally:
                 await connection.close()
 
