@@ -8,7 +8,8 @@ from advanced_alchemy.extensions.litestar import (
     AlembicAsyncConfig,
     AsyncSessionConfig,
     SQLAlchemyAsyncConfig,
-    SQLAlchemyPlugin,
+    SQLAlchemyInitPlugin,
+    SQLAlchemySerializationPlugin,
 )
 from litestar import Litestar, MediaType, Response, get
 from litestar.openapi import OpenAPIConfig
@@ -69,7 +70,14 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
     largest = max(settings.agent.max_message_bytes * 6, settings.agent.max_result_bytes * 6)
     app = Litestar(
         route_handlers=[health, ready, show_metrics],
-        plugins=[auth, agent, SQLAlchemyPlugin(config=[_alchemy(auth.database), _alchemy(agent.database)])],
+        # SQLAlchemy's are first, so they end last: they close connections that the modules still need while they stop.
+        # Both by name, since SQLAlchemyPlugin would add them at the end.
+        plugins=[
+            SQLAlchemyInitPlugin(config=[_alchemy(auth.database), _alchemy(agent.database)]),
+            SQLAlchemySerializationPlugin(),
+            auth,
+            agent,
+        ],
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=CodelabRequest,
         # Escaped as \uXXXX a character may take six bytes of JSON for one of UTF-8.

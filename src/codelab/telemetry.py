@@ -104,6 +104,7 @@ class Observer:
         began = time.perf_counter()
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
         request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+        # The scope is where ASGI programs leave what they know of a request; its type names only the standard members.
         scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]
         status = 500
 
