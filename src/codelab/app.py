@@ -112,7 +112,7 @@ def _alchemy(database: Database) -> SQLAlchemyAsyncConfig:
         engine_instance=database.engine,
         session_maker=database.sessions,
         session_config=AsyncSessionConfig(expire_on_commit=False),
-        metadata=database.metadata,
+        metadata=database.schema.metadata,
         bind_key=name,
         create_all=False,
         session_dependency_key=f"{name}_session",
@@ -121,7 +121,7 @@ def _alchemy(database: Database) -> SQLAlchemyAsyncConfig:
         session_maker_app_state_key=f"{name}_session_maker",
         session_scope_key=f"_{name}_session",
         alembic_config=AlembicAsyncConfig(
-            script_location=str(database.migrations), version_table_name=database.version_table
+            script_location=str(database.schema.migrations), version_table_name=database.schema.version_table
         ),
         enable_touch_updated_timestamp_listener=False,
         enable_file_object_listener=False,

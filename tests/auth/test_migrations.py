@@ -1,33 +1,30 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic import command
 from sqlalchemy import Connection, inspect
 
-import codelab.auth
-from codelab.auth.models import AuthBase
+from codelab.auth.storage import SCHEMA
 from codelab.db.migrate import alembic_config, check_drift
 
 if TYPE_CHECKING:
     from tests.support.auth import RunningAuth
 
-MIGRATIONS = Path(codelab.auth.__file__).with_name("migrations")
 TABLES = {"users", "oauth_clients", "refresh_tokens", "audit_logs", "signing_keys"}
 
 
 async def test_migrations_lead_to_the_models(auth: RunningAuth) -> None:
     """Nothing is left for autogenerate to do after the migrations ran."""
     async with auth.module.database.engine.connect() as connection:
-        await connection.run_sync(check_drift, MIGRATIONS, AuthBase.metadata, "auth_alembic_version")
+        await connection.run_sync(check_drift, SCHEMA)
 
 
 async def test_downgrade_leaves_an_empty_database(auth: RunningAuth) -> None:
     """The way down drops every table, and the way up makes them again."""
 
     def there_and_back(connection: Connection) -> tuple[set[str], set[str]]:
-        config = alembic_config(MIGRATIONS, AuthBase.metadata, "auth_alembic_version", connection)
+        config = alembic_config(SCHEMA, connection)
         command.downgrade(config, "base")
         below = set(inspect(connection).get_table_names())
         command.upgrade(config, "head")

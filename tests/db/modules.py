@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import codelab.agent
-import codelab.auth
-from codelab.agent.models import AgentBase
-from codelab.auth.models import AuthBase
+from codelab.agent.storage import SCHEMA as AGENT
+from codelab.auth.storage import SCHEMA as AUTH
 from codelab.db import Database, parse_url
 
 if TYPE_CHECKING:
-    from sqlalchemy import MetaData
+    from pathlib import Path
 
-__all__ = ("METADATA", "MIGRATIONS", "MODULES", "VARIABLES", "make_module_database")
+    from codelab.db import ModuleSchema
 
-MODULES = ("agent", "auth")
-METADATA: dict[str, MetaData] = {"agent": AgentBase.metadata, "auth": AuthBase.metadata}
-MIGRATIONS = {
-    "agent": Path(codelab.agent.__file__).with_name("migrations"),
-    "auth": Path(codelab.auth.__file__).with_name("migrations"),
-}
-VARIABLES = {"agent": "AGENT_RUNTIME__DB_URL", "auth": "AUTH_SERVICE__DB_URL"}
+__all__ = ("MODULES", "SCHEMAS", "make_module_database")
+
+SCHEMAS: dict[str, ModuleSchema] = {"agent": AGENT, "auth": AUTH}
+MODULES = tuple(SCHEMAS)
 
 
 def make_module_database(module: str, url: str, migrations: Path | None = None) -> Database:
     """Make the database of a module as the module makes it, or with other migrations; nothing is opened yet."""
-    return Database(
-        parse_url(url, VARIABLES[module]),
-        module=module,
-        metadata=METADATA[module],
-        migrations=migrations or MIGRATIONS[module],
-    )
+    schema = SCHEMAS[module]
+    return Database(parse_url(url, schema.variable), replace(schema, migrations=migrations or schema.migrations))

@@ -10,7 +10,7 @@ from sqlalchemy import inspect, text
 
 from codelab.app import create_app
 from codelab.errors import Unavailable
-from tests.db.modules import METADATA, MODULES, make_module_database
+from tests.db.modules import MODULES, SCHEMAS, make_module_database
 from tests.db.proxy import Proxy
 from tests.support.apps import talking
 from tests.support.databases import DatabaseUrls
@@ -69,7 +69,7 @@ class TestTwoModules:
 
     async def test_their_tables_do_not_clash(self) -> None:
         """No table has the same name in both modules, the version tables included."""
-        names = [name for module in MODULES for name in (*METADATA[module].tables, f"{module}_alembic_version")]
+        names = [name for module in MODULES for name in (*SCHEMAS[module].metadata.tables, f"{module}_alembic_version")]
 
         assert len(names) == len(set(names))
 
@@ -81,7 +81,7 @@ class TestTwoModules:
             found = set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
         await auth.stop()
 
-        assert found == {*METADATA["auth"].tables, "auth_alembic_version"}
+        assert found == {*SCHEMAS["auth"].metadata.tables, "auth_alembic_version"}
 
     async def test_many_starters_at_once(self, database_url: str) -> None:
         """Five processes that start both modules on one empty database at the same time all succeed."""

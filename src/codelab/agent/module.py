@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litestar.di import Provide
@@ -11,10 +10,10 @@ from litestar.plugins import InitPlugin
 
 from codelab.agent.agents import load_agents
 from codelab.agent.log import EventLog
-from codelab.agent.models import AgentBase
 from codelab.agent.providers import create_client
 from codelab.agent.routes import router
 from codelab.agent.sessions import SessionService
+from codelab.agent.storage import SCHEMA
 from codelab.agent.turns import CallTransitions, Runner, Transitions, TurnService
 from codelab.db import Database, new_id, parse_url
 from codelab.errors import StartError
@@ -37,10 +36,8 @@ class AgentModule(InitPlugin):
     """Serve agents; knows its callers only as ``codelab.identity.Principal``."""
 
     def __init__(self, settings: AgentSettings, *, db_wait: float) -> None:
-        url = parse_url(settings.db_url, "AGENT_RUNTIME__DB_URL")
-        migrations = Path(__file__).parent / "migrations"
         self._db_wait = db_wait
-        self.database = Database(url, module="agent", metadata=AgentBase.metadata, migrations=migrations)
+        self.database = Database(parse_url(settings.db_url, SCHEMA.variable), SCHEMA)
         agents = load_agents()
         try:
             client = create_client(settings.llm_proxy_url, settings.llm_api_key, idle_timeout=settings.llm_idle_timeout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litestar.plugins import InitPlugin
@@ -11,11 +10,11 @@ from litestar.plugins import InitPlugin
 from codelab.auth.grants import Grants
 from codelab.auth.keys import KeyRing
 from codelab.auth.middleware import BearerMiddleware
-from codelab.auth.models import AuthBase
 from codelab.auth.passwords import Passwords
 from codelab.auth.principals import Principals
 from codelab.auth.routes import create_routes
 from codelab.auth.seeds import plant
+from codelab.auth.storage import SCHEMA
 from codelab.auth.tokens import AccessTokens
 from codelab.db import Database, parse_url
 
@@ -44,12 +43,7 @@ class AuthModule(InitPlugin):
     def __init__(
         self, settings: AuthSettings, *, issuer: str, local_secret: str | None = None, db_wait: float = 30.0
     ) -> None:
-        self.database = Database(
-            parse_url(settings.db_url, "AUTH_SERVICE__DB_URL"),
-            module="auth",
-            metadata=AuthBase.metadata,
-            migrations=Path(__file__).with_name("migrations"),
-        )
+        self.database = Database(parse_url(settings.db_url, SCHEMA.variable), SCHEMA)
         self._settings = settings
         self._db_wait = db_wait
         self._keys = KeyRing(self.database, settings.key_encryption_key_file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from codelab.db.database import Database
+from codelab.db.schema import ModuleSchema
 from codelab.db.types import BigKey, JsonText, UtcDateTime, new_id, now
 from codelab.db.urls import DatabaseUrl, mask_url, parse_url
 from codelab.db.writer import Transaction
@@ -12,6 +13,7 @@ __all__ = (
     "Database",
     "DatabaseUrl",
     "JsonText",
+    "ModuleSchema",
     "Transaction",
     "UtcDateTime",
     "mask_url",

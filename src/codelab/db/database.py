@@ -26,8 +26,7 @@ from codelab.errors import StartError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from sqlalchemy import MetaData
-
+    from codelab.db.schema import ModuleSchema
     from codelab.db.urls import DatabaseUrl
     from codelab.db.writer import Transaction
 
@@ -48,13 +47,11 @@ class Database:
     ``sessions`` is the module's async session factory, for reading; every change goes through ``write``.
     """
 
-    def __init__(self, url: DatabaseUrl, *, module: str, metadata: MetaData, migrations: Path) -> None:
+    def __init__(self, url: DatabaseUrl, schema: ModuleSchema) -> None:
         self.url = url
-        self.module = module
-        self.metadata = metadata
-        self.migrations = migrations
-        self.version_table = f"{module}_alembic_version"
-        self.engine = create_engine(url, f"codelab.{module}")
+        self.schema = schema
+        self.module = schema.module
+        self.engine = create_engine(url, f"codelab.{schema.module}")
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.ready = False
         self._claim: ServingClaim | None = None
@@ -138,7 +135,7 @@ class Database:
     async def _migrate(self) -> None:
         engine = create_engine(self.url, f"codelab.{self.module}", migrating=True)
         try:
-            await upgrade(engine, self.migrations, self.metadata, self.version_table, masked=self.url.masked)
+            await upgrade(engine, self.schema, masked=self.url.masked)
         except _FAILURES as error:
             raise StartError(f"{self._where}: cannot be migrated: {_reason(error)}.") from None
         finally:
@@ -159,7 +156,7 @@ class Database:
             with contextlib.closing(sqlite3.connect(path, timeout=MIGRATION_BUSY_TIMEOUT_MS / 1000)) as connection:
                 tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
                 # Before anything is written: the journal mode is kept in the file.
-                refuse_foreign({name for (name,) in tables}, self.metadata, self.version_table, self.url.masked)
+                refuse_foreign({name for (name,) in tables}, self.schema, self.url.masked)
                 connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.Error as error:
             raise StartError(f"{self._where}: cannot be opened: {_reason(error)}.") from None

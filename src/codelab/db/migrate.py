@@ -16,22 +16,29 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 
 from codelab.db.engine import writing
+from codelab.db.unfinished import refuse_unfinished
 from codelab.errors import StartError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from sqlalchemy import MetaData
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-__all__ = ("alembic_config", "check_drift", "configure_environment", "refuse_foreign", "upgrade")
+    from codelab.db.schema import ModuleSchema
+
+__all__ = (
+    "alembic_config",
+    "check_drift",
+    "configure_environment",
+    "current_revision",
+    "refuse_foreign",
+    "upgrade",
+)
 
 
-def alembic_config(scripts: Path, metadata: MetaData, version_table: str, connection: Connection) -> Config:
+def alembic_config(schema: ModuleSchema, connection: Connection) -> Config:
     """Make an Alembic configuration that works on an open connection and needs no ini file."""
     config = Config()
-    config.set_main_option("script_location", str(scripts).replace("%", "%%"))
-    config.attributes.update(connection=connection, metadata=metadata, version_table=version_table)
+    config.set_main_option("script_location", str(schema.migrations).replace("%", "%%"))
+    config.attributes.update(connection=connection, metadata=schema.metadata, version_table=schema.version_table)
     return config
 
 
@@ -50,27 +57,28 @@ def configure_environment(context: Any) -> None:
     context.run_migrations()
 
 
-async def upgrade(engine: AsyncEngine, scripts: Path, metadata: MetaData, version_table: str, *, masked: str) -> None:
+async def upgrade(engine: AsyncEngine, schema: ModuleSchema, *, masked: str) -> None:
     """Run the pending migrations of one module on an engine that was made for ``migrating``.
 
     Raises:
-        StartError: the database was made by the reference system, or is newer than this program.
+        StartError: the database was made by the reference system, is newer than this program, or was left half-filled.
     """
     async with writing(engine).begin() as connection:
         if connection.dialect.name == "postgresql":
             lock = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
-            await connection.execute(lock, {"name": f"codelab.{version_table}"})
-        await connection.run_sync(_upgrade, scripts, metadata, version_table, masked)
+            await connection.execute(lock, {"name": f"codelab.{schema.version_table}"})
+        await connection.run_sync(_upgrade, schema, masked)
         if connection.dialect.name == "sqlite":
             broken = (await connection.exec_driver_sql("PRAGMA foreign_key_check")).fetchall()
             if broken:
                 raise StartError(f"{masked}: a migration would break {len(broken)} references; nothing was changed.")
 
 
-def _upgrade(connection: Connection, scripts: Path, metadata: MetaData, version_table: str, masked: str) -> None:
-    refuse_foreign(set(inspect(connection).get_table_names()), metadata, version_table, masked)
-    config = alembic_config(scripts, metadata, version_table, connection)
-    current = MigrationContext.configure(connection, opts={"version_table": version_table}).get_current_revision()
+def _upgrade(connection: Connection, schema: ModuleSchema, masked: str) -> None:
+    refuse_unfinished(connection, schema, masked)
+    refuse_foreign(set(inspect(connection).get_table_names()), schema, masked)
+    config = alembic_config(schema, connection)
+    current = current_revision(connection, schema)
     try:
         if current is not None:
             ScriptDirectory.from_config(config).get_revision(current)
@@ -82,15 +90,20 @@ def _upgrade(connection: Connection, scripts: Path, metadata: MetaData, version_
     command.upgrade(config, "head")
 
 
-def refuse_foreign(present: set[str], metadata: MetaData, version_table: str, masked: str) -> None:
+def current_revision(connection: Connection, schema: ModuleSchema) -> str | None:
+    """Return the revision that the module's tables are at; None where there are none."""
+    return MigrationContext.configure(connection, opts={"version_table": schema.version_table}).get_current_revision()
+
+
+def refuse_foreign(present: set[str], schema: ModuleSchema, masked: str) -> None:
     """Raise ``StartError`` when a database has tables with our names that we did not make."""
-    if version_table not in present and (foreign := sorted(present & set(metadata.tables))):
+    if schema.version_table not in present and (foreign := sorted(present & set(schema.metadata.tables))):
         raise StartError(
             f"{masked}: this database has the tables {', '.join(foreign)} and was not made by codelab (the reference "
             "system makes such tables). It was not touched; name an empty database instead."
         )
 
 
-def check_drift(connection: Connection, scripts: Path, metadata: MetaData, version_table: str) -> None:
+def check_drift(connection: Connection, schema: ModuleSchema) -> None:
     """Raise ``alembic.util.AutogenerateDiffsDetected`` when the migrations do not lead to the models."""
-    command.check(alembic_config(scripts, metadata, version_table, connection))
+    command.check(alembic_config(schema, connection))

@@ -1,0 +1,142 @@
+"""What all commands of ``codelab db`` share: which databases, how the outcome is told, how it ends.
+
+Exit codes: 0 done, 1 done and something is wrong (``db check``) or could not be done, 2 a setting or an argument cannot
+be used or the database cannot be reached, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from codelab.errors import CodelabError, StartError
+from codelab.settings import Settings, read_env_file
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator, Sequence
+
+    from rich.progress import Task
+
+    from codelab.installation import Installation, Store
+
+__all__ = (
+    "Report",
+    "Rows",
+    "env_file_option",
+    "json_option",
+    "load_installation",
+    "module_option",
+    "rows_progress",
+    "run",
+    "stores_of",
+)
+
+env_file_option = click.option(
+    "--env-file", type=click.Path(path_type=Path), help="Read NAME=value settings from this file too."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+module_option = click.option(
+    "--module",
+    type=click.Choice(("agent", "auth", "all")),
+    default="all",
+    show_default=True,
+    help="Which module's database.",
+)
+
+
+def load_installation(env_file: Path | None) -> Installation:
+    """Read the settings and name the databases, as ``codelab serve`` would in this folder.
+
+    Raises:
+        StartError: a setting or a URL cannot be used.
+    """
+    from codelab.installation import Installation
+
+    environ = {**(read_env_file(env_file) if env_file else {}), **{k: v for k, v in os.environ.items() if v}}
+    return Installation(Settings.from_environ(environ))
+
+
+def stores_of(installation: Installation, module: str) -> Sequence[Store]:
+    """Return the stores that ``--module`` names."""
+    return [store for name, store in installation.stores.items() if module in {"all", name}]
+
+
+def run(main: Coroutine[Any, Any, int | None]) -> None:
+    """Run a command to its end and leave with its exit code; what is expected to fail ends in one line."""
+    try:
+        code = asyncio.run(main) or 0
+    except StartError as error:
+        click.echo(f"codelab: {error}", err=True)
+        code = 2
+    except CodelabError as error:
+        click.echo(f"codelab: {error.detail}", err=True)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+@dataclass
+class Report:
+    """Tell the outcome: as lines for people, or as one JSON document for programs on standard output."""
+
+    as_json: bool
+
+    def __post_init__(self) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+
+    def line(self, text: str, style: str = "") -> None:
+        """Print a line for people."""
+        if not self.as_json:
+            self.console.print(Text(text, style=style))
+
+    def finish(self, document: Any) -> None:
+        """Print the document for programs."""
+        if self.as_json:
+            click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+class _Rate(TextColumn):
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} rows/s" if speed else "")
+
+
+class Rows:
+    """Count rows of one table or step after the other on a progress bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: Any = None
+
+    def begin(self, what: str, total: int | None) -> None:
+        """Start the bar of the next table or step; ``total`` is its number of rows, where it is known."""
+        self._task = self._progress.add_task(what, total=total)
+
+    def advance(self, rows: int) -> None:
+        """Count rows that are done."""
+        if self._task is not None:
+            self._progress.update(self._task, advance=rows)
+
+
+@contextmanager
+def rows_progress(*, quiet: bool) -> Iterator[Rows]:
+    """Show progress on standard error while rows are worked on; nothing on what is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
+        yield Rows(progress)
