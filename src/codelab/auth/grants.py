@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from codelab.auth import audit, repository
+from codelab.auth import repository
 from codelab.auth.clients import authenticate_client, check_grant, grant_scope, narrow_scope
 from codelab.auth.errors import OAuthError, WrongCredentials
 from codelab.auth.forms import read_client_credentials, require
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from codelab.auth.audit import Audit
     from codelab.auth.passwords import Passwords
     from codelab.auth.repository import ClientRecord, RotatedRecord, UserRecord
     from codelab.auth.schemas import Origin
@@ -37,8 +38,9 @@ logger = logging.getLogger(__name__)
 class Grants:
     """Answer token requests (RFC 6749 sections 4.3 and 6)."""
 
-    def __init__(self, database: Database, tokens: AccessTokens, passwords: Passwords) -> None:
+    def __init__(self, database: Database, tokens: AccessTokens, passwords: Passwords, audit: Audit) -> None:
         self._database = database
+        self._audit = audit
         self._tokens = tokens
         self._passwords = passwords
         self._grants = {"password": self._password, "refresh_token": self._refresh}
@@ -98,7 +100,7 @@ class Grants:
                 return False
             if refresh_token is not None:
                 await self._keep(session, client, refresh_token, user_id=user.id, scope=scope, at=at)
-            await audit.record(
+            self._audit.record(
                 session, "login_success", origin, user_id=user.id, client_id=client.client_id, scope=scope
             )
             return True
@@ -111,7 +113,7 @@ class Grants:
         reason = "unknown_user" if user is None else "disabled_or_changed" if right else "wrong_password"
 
         async def unit(transaction: Transaction) -> None:
-            await audit.record(
+            self._audit.record(
                 transaction.session,
                 "login_failed",
                 origin,
@@ -153,7 +155,7 @@ class Grants:
                 family_id=rotated.family_id,
                 parent_jti_hash=old_hash,
             )
-            await audit.record(
+            self._audit.record(
                 session, "token_refresh", origin, user_id=rotated.user_id, client_id=client.client_id, scope=scope
             )
             return rotated
@@ -173,7 +175,7 @@ class Grants:
         if not await repository.is_rotated(session, known.family_id, jti_hash):
             return
         ended = await repository.revoke_family(session, known.family_id, at)
-        await audit.record(
+        self._audit.record(
             session,
             "token_reuse",
             origin,

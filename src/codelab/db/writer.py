@@ -18,16 +18,18 @@ from sqlalchemy.exc import DBAPIError
 from codelab.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Hashable
 
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-__all__ = ("Transaction", "Writer")
+__all__ = ("Transaction", "Writer", "before_commit")
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 256
+#: Where a session of the writer keeps what is to be written right before its commit.
+_LAST = "codelab.last"
 
 
 class Transaction:
@@ -53,6 +55,22 @@ class Transaction:
                 callback()
             except Exception:
                 logger.exception("a callback after commit failed")
+
+
+def before_commit(
+    session: AsyncSession, owner: Hashable, write: Callable[[AsyncSession, list[Any]], Awaitable[None]]
+) -> list[Any]:
+    """Return the list of what ``owner`` wants to write last in a unit's transaction, together for all its units.
+
+    ``write`` is given the session and the list. So a row that everybody has to lock is locked once, and not for long.
+
+    Raises:
+        RuntimeError: the session is not one of a writer, and nobody would write the list.
+    """
+    last: dict[Hashable, tuple[Any, list[Any]]] | None = session.info.get(_LAST)
+    if last is None:
+        raise RuntimeError("the session of a unit of work is needed")
+    return last.setdefault(owner, (write, []))[1]
 
 
 class _Job:
@@ -136,10 +154,13 @@ class Writer:
         ran: list[tuple[_Job, Transaction, Any]] = []
         try:
             async with self._sessions() as session:
+                last: dict[Hashable, tuple[Any, list[Any]]] = session.info.setdefault(_LAST, {})
                 for job in batch:
                     if not job.future.done():  # else its caller left while the units before it ran
                         transaction = Transaction(session)
                         ran.append((job, transaction, await job.unit(transaction)))
+                for write, items in last.values():
+                    await write(session, items)
                 await session.flush()  # what cannot be written is the unit's fault, not the commit's
                 committing = True
                 await session.commit()

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 import msgspec
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import Table, and_, insert, select, update
 
-from codelab.agent.models import Session, SessionEvent
+from codelab.agent.models import FoldedRange, Session, SessionEvent
 from codelab.db import now
+from codelab.text import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,13 @@ __all__ = ("Event", "append", "is_live", "list_after", "newest_seq", "text_said"
 
 events = cast("Table", SessionEvent.__table__)
 sessions = cast("Table", Session.__table__)
+folded = cast("Table", FoldedRange.__table__)
+#: Looked up for these events only, since a log has many others.
+_FOLDED = and_(
+    events.c.type == "message.completed",
+    folded.c.session_db_id == events.c.session_db_id,
+    folded.c.completed_seq == events.c.seq,
+)
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -60,14 +68,26 @@ async def append(
 
 
 async def list_after(db: AsyncSession, session_db_id: int, after: int, limit: int) -> list[Event]:
-    """Return the events with ``seq`` > ``after`` in order, ``limit`` at most."""
+    """Return the events with ``seq`` > ``after`` in order, ``limit`` at most.
+
+    A message whose deltas were folded says in its ``message.completed`` which events it replaces. What is missing and
+    what says so are read in one statement, so nobody sees the one without the other.
+    """
     found = await db.execute(
-        select(events.c.seq, events.c.type, events.c.data, events.c.created_at)
+        select(events.c.seq, events.c.type, events.c.data, events.c.created_at, folded.c.first_seq, folded.c.last_seq)
+        .outerjoin(folded, _FOLDED)
         .where(events.c.session_db_id == session_db_id, events.c.seq > after)
         .order_by(events.c.seq)
         .limit(limit)
     )
-    return [Event(*row) for row in found]
+    return [
+        Event(seq, kind, data if first is None else _replacing(data, first, last), created_at)
+        for seq, kind, data, created_at, first, last in found
+    ]
+
+
+def _replacing(data: str, first: int, last: int) -> str:
+    return canonical_json(msgspec.json.decode(data) | {"replaces": {"from": first, "to": last}})
 
 
 async def newest_seq(db: AsyncSession, session_db_id: int) -> int:
