@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from sqlalchemy import Table, and_, insert, select, update
@@ -87,7 +87,9 @@ async def list_after(db: AsyncSession, session_db_id: int, after: int, limit: in
 
 
 def _replacing(data: str, first: int, last: int) -> str:
-    return canonical_json(msgspec.json.decode(data) | {"replaces": {"from": first, "to": last}})
+    # The other members stay as they are, to the byte.
+    members: dict[str, Any] = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    return canonical_json(members | {"replaces": {"from": first, "to": last}})
 
 
 async def newest_seq(db: AsyncSession, session_db_id: int) -> int:

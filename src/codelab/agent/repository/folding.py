@@ -55,7 +55,7 @@ async def list_unfolded(db: AsyncSession, before: datetime, limit: int) -> list[
         .order_by(turns.c.ended_at)
         .limit(limit)
     )
-    return list(found)
+    return list(found.all())
 
 
 async def measure(db: AsyncSession, session_db_id: int, turn_db_id: int) -> list[Folded]:
