@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
-from sqlalchemy import Table, delete, func, insert, select, update
+from sqlalchemy import Select, Table, delete, func, insert, select, update
 
 from codelab.agent.models import FoldedRange, Message, SessionEvent, Turn
 from codelab.db import now
@@ -49,13 +49,13 @@ async def folded_ranges(db: AsyncSession | AsyncConnection, session_db_id: int) 
 
 async def list_unfolded(db: AsyncSession, before: datetime, limit: int) -> list[Row[Any]]:
     """Return turns that ended before a time and still have their deltas, the oldest first."""
-    found = await db.execute(
+    statement: Select[Any] = (
         select(turns.c.db_id, turns.c.session_db_id)
         .where(turns.c.folded_at.is_(None), turns.c.ended_at < before)
         .order_by(turns.c.ended_at)
         .limit(limit)
     )
-    return list(found.all())
+    return list((await db.execute(statement)).all())
 
 
 async def measure(db: AsyncSession, session_db_id: int, turn_db_id: int) -> list[Folded]:
