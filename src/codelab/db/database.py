@@ -55,7 +55,7 @@ class Database:
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.ready = False
         self._claim: ServingClaim | None = None
-        self._writer = Writer(async_sessionmaker(writing(self.engine), expire_on_commit=False))
+        self._writer = Writer(writing(self.engine))
 
     async def start(self, wait: float, *, alone: bool = False) -> None:
         """Wait for the server, migrate, and start to take writes.
