@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = (
     "add",
     "add_switch",
+    "add_to_count",
     "count_live",
     "find",
     "find_by_key",
@@ -84,11 +85,12 @@ async def add(
             id=new_id(), session_db_id=db_id, current_agent=agent, created_at=at, updated_at=at, switch_count=0
         )
     )
-    await _count(db, owner_id, 1)
+    await add_to_count(db, owner_id, 1)
     return db_id
 
 
-async def _count(db: AsyncSession, owner_id: str, change: int) -> None:
+async def add_to_count(db: AsyncSession, owner_id: str, change: int) -> None:
+    """Count live sessions of a person that came or went."""
     counted = await db.execute(
         update(counters)
         .where(counters.c.owner_id == owner_id)
@@ -147,7 +149,7 @@ async def mark_deleted(db: AsyncSession, session_db_id: int, owner_id: str) -> N
     at = now()
     values = {"deleted_at": at, "updated_at": at, "is_active": False}
     await db.execute(update(sessions).where(sessions.c.db_id == session_db_id).values(values))
-    await _count(db, owner_id, -1)
+    await add_to_count(db, owner_id, -1)
 
 
 async def add_switch(
