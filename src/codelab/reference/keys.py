@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from joserfc.errors import JoseError
@@ -44,7 +45,9 @@ def _read(path: Path) -> RSAKey | None:
     except OSError as error:
         raise StartError(f"--keys: {path} cannot be read: {error.strerror}.") from None
     try:
-        key = RSAKey.import_key(pem)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a short key, which is refused below
+            key = RSAKey.import_key(pem)
     except (JoseError, ValueError, TypeError):
         raise StartError(f"--keys: {path} is no RSA key in PEM form without a passphrase.") from None
     if key.raw_value.key_size < _MIN_BITS:
