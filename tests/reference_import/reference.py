@@ -18,7 +18,7 @@ from codelab.adoption import Outcome, adopt
 from codelab.installation import Installation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from codelab.settings import Settings
     from codelab.takeover import TokenKey
@@ -142,7 +142,9 @@ class Talk:
 
     def call(self, call_id: str, tool: str = "read_file", arguments: Any = '{"path": "a.txt"}') -> str:
         """Let the model call one tool, as the reference stores it."""
-        return self.answer(None, {"id": call_id, "type": "function", "function": {"name": tool, "arguments": arguments}})
+        return self.answer(
+            None, {"id": call_id, "type": "function", "function": {"name": tool, "arguments": arguments}}
+        )
 
     def result(self, call_id: str | None, content: Any = '{"success": true}', **values: Any) -> str:
         """Answer a call."""
@@ -221,7 +223,10 @@ async def fill_postgres(path: Path, url: str) -> None:
 
 
 def _typed(row: Sequence[Any], kinds: list[str]) -> list[Any]:
-    readers = {"DATETIME": lambda text: datetime.fromisoformat(text).replace(tzinfo=UTC), "BOOLEAN": bool}
+    readers: dict[str, Callable[[Any], Any]] = {
+        "DATETIME": lambda text: datetime.fromisoformat(text).replace(tzinfo=UTC),
+        "BOOLEAN": bool,
+    }
     return [
         value if value is None else readers.get(kind, lambda same: same)(value)
         for value, kind in zip(row, kinds, strict=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from codelab.adoption import Outcome
     from codelab.settings import Settings
     from tests.support.databases import DatabaseUrls, PostgresServer
+    from tests.support.server import Event, Person
 
 CLIENT = "codelab-flutter-app"
 
@@ -58,6 +59,11 @@ def told(reference: Reference, session: str) -> list[tuple[str, str]]:
     """Role and text of each message, as the reference has them."""
     query = "SELECT role, content FROM messages WHERE session_db_id = ? ORDER BY timestamp, rowid"
     return [(row["role"], row["content"] or "") for row in reference.rows(query, session)]
+
+
+async def all_events(person: Person, session: str, newest: int) -> list[Event]:
+    """Follow a session from its beginning to its newest event."""
+    return await person.events(session, lambda event: event.seq == newest)
 
 
 async def test_everything_is_counted(settings: Settings, sample: Reference) -> None:
@@ -119,7 +125,7 @@ async def test_histories_have_the_same_text_in_the_same_order(settings: Settings
             if not expected:
                 assert info["last_seq"] == 0
                 continue
-            events = await alice.events(session, lambda event, end=info["last_seq"]: event.seq == end)
+            events = await all_events(alice, session, info["last_seq"])
             assert [event.seq for event in events] == list(range(1, info["last_seq"] + 1))
             shown = [e.data["content"] for e in events if e.type in {"message.created", "message.completed"}]
             assert shown == [text for role, text in expected if role != "tool"]

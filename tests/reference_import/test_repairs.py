@@ -305,8 +305,8 @@ HOSTILE = "a\x00b \u202e e\u0301 \U0001f642 </script> '; DROP TABLE sessions; --
 
 
 async def test_hostile_text(settings: Settings, model: Upstream, reference: Reference) -> None:
-    """Text of every kind comes through; what no database holds becomes U+FFFD on both, and ids that no URL has change."""
-    session = "имя/с пробелом\x00"
+    """Any text comes through; what no database holds becomes U+FFFD on both, and ids that no URL has change."""
+    session = "имя/ Żółw\x00"
     talk = Talk(reference, session, title=HOSTILE, description=HOSTILE)
     talk.user(HOSTILE)
     talk.answer(None, {"id": "x" * 300, "function": {"name": HOSTILE, "arguments": '{"p": "\\ud800\\u0000"}'}})

@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +20,7 @@ from tests.support.server import make_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from codelab.settings import Settings
     from tests.support.databases import PostgresServer
@@ -103,7 +103,7 @@ class TestSqlite:
             assert state(reference.agent.parent) == before
 
     async def test_a_copy_with_its_log(self, reference: Reference, talk: Talk, tmp_path: Path) -> None:
-        """A file that was copied with its log, without the shared memory, is read whole, also from a read-only place."""
+        """A file that was copied with its log, without the shared memory, is read whole, from a read-only place too."""
         copy = tmp_path / "copy" / "agent.db"
         copy.parent.mkdir()
         with writing(reference.agent, kill=True):

@@ -54,7 +54,7 @@ class Issuer:
     def sign(self, *, key: Any = None, algorithm: str = "RS256", **changes: Any) -> tuple[str, str]:
         """Sign a refresh token; return it and its ``jti``."""
         at, jti = int(time.time()), str(uuid.uuid4())
-        claims = {
+        claims: dict[str, Any] = {
             "iss": ISSUER,
             "sub": ALICE,
             "aud": AUDIENCE,
@@ -102,7 +102,8 @@ def store(reference: Reference, jti: str, parent: str | None = None, **values: A
 def short_key() -> bytes:
     """Make the PEM of an RSA key that is too short; joserfc would warn."""
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    return rsa.generate_private_key(65537, 1024).private_bytes(encoding, form, serialization.NoEncryption())
+    key = rsa.generate_private_key(65537, 1024)  # noqa: S505 - it is to be refused
+    return key.private_bytes(encoding, form, serialization.NoEncryption())
 
 
 @pytest.fixture
@@ -201,7 +202,7 @@ async def test_what_is_not_a_live_refresh_token_of_the_reference(
     _, jti = good = issuer.grant(reference)
     await import_reference(settings, reference.urls, key=issuer.token_key)
     head, payload, _ = good[0].split(".")
-    unsigned = pyjwt.encode(pyjwt.decode(good[0], options={"verify_signature": False}), None, algorithm="none")
+    unsigned = pyjwt.encode(pyjwt.decode(good[0], options={"verify_signature": False}), "", algorithm="none")
     async with serving(settings) as running:
         for name, (token, _) in bad.items():
             answer = await refresh(running.http, token)
@@ -239,16 +240,15 @@ async def test_a_key_that_was_planted_is_not_believed(
     forged, jti = mallory.sign()
     store(reference, jti)
     await import_reference(settings, reference.urls, key=issuer.token_key)
-    async with serving(settings) as running:
-        async with running.app.state.auth.database.engine.begin() as connection:
-            statement = text("UPDATE signing_keys SET public_jwk = :jwk WHERE alg = 'RS256'")
-            jwk = msgspec.json.encode(mallory.token_key.public_jwk).decode()
-            await connection.execute(statement, {"jwk": jwk})
-            planted = text(
-                "INSERT INTO signing_keys (kid, alg, public_jwk, private_jwe, created_at)"
-                " SELECT 'inherited-x', alg, public_jwk, private_jwe, created_at FROM signing_keys WHERE alg = 'RS256'"
-            )
-            await connection.execute(planted)
+    async with serving(settings) as running, running.app.state.auth.database.engine.begin() as connection:
+        statement = text("UPDATE signing_keys SET public_jwk = :jwk WHERE alg = 'RS256'")
+        jwk = msgspec.json.encode(mallory.token_key.public_jwk).decode()
+        await connection.execute(statement, {"jwk": jwk})
+        planted = text(
+            "INSERT INTO signing_keys (kid, alg, public_jwk, private_jwe, created_at)"
+            " SELECT 'inherited-x', alg, public_jwk, private_jwe, created_at FROM signing_keys WHERE alg = 'RS256'"
+        )
+        await connection.execute(planted)
     async with serving(settings) as running:
         assert (await refresh(running.http, forged)).status_code == 400
         assert (await refresh(running.http, good)).status_code == 200

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from codelab.agent.agents import load_agents
 from codelab.agent.ownership import PUBLIC_ID
 from codelab.agent.repository import takeover
-from codelab.agent.takeover_rows import SessionRows, known_agent
+from codelab.agent.takeover.log import known_agent
+from codelab.agent.takeover.rows import SessionRows
 from codelab.takeover import AnswerRecord
 
 if TYPE_CHECKING:

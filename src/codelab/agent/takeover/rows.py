@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from codelab.agent import gate
-from codelab.agent.agents import ORCHESTRATOR
 from codelab.agent.providers import ToolCall
+from codelab.agent.takeover.log import MODEL, SessionLog
 from codelab.agent.tools import SWITCH_MODE
 from codelab.agent.turns.transcript import tool_calls_json
 from codelab.db import new_id
@@ -16,115 +16,38 @@ from codelab.takeover import AnswerRecord, Note, ResultRecord
 from codelab.text import canonical_json, decode_lenient
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
     from datetime import datetime
 
-    from codelab.agent.agents import Agent
-    from codelab.takeover import ApprovalRecord, CallRecord, SessionRecord, StrayRecord, TurnRecord
+    from codelab.takeover import ApprovalRecord, CallRecord, StrayRecord, TurnRecord
 
-__all__ = ("SessionRows", "known_agent")
+__all__ = ("SessionRows",)
 
-#: The reference did not keep which model answered.
-MODEL = "unknown"
-#: Agents of the reference that have another name here.
-_SAME_WORK = {"universal": "coder"}
 _DECISIONS = {"approved": "approve", "rejected": "reject"}
 _UNDONE = "The reference system recorded no result of a call."
 _UNANSWERED = "The reference system recorded no answer."
 
 
-def known_agent(name: str, agents: Mapping[str, Agent]) -> str:
-    """Return the agent here that does the work of one of the other system."""
-    name = _SAME_WORK.get(name, name)
-    return name if name in agents else ORCHESTRATOR
-
-
-class SessionRows:
-    """Build the rows of a session.
-
-    ``turn_db_id`` of messages, calls and approvals is the index in ``turns`` until the keys are known. ``taken`` are
-    ids that something here has already.
-    """
-
-    def __init__(self, record: SessionRecord, agents: Mapping[str, Agent], taken: Collection[str]) -> None:
-        self._record = record
-        self._agents = agents
-        self._taken = taken
-        self._renamed: dict[str, str] = {}
-        self._next_switch = 0
-        first = record.switches[0].from_agent if record.switches else record.current_agent
-        self._agent = known_agent(first or ORCHESTRATOR, agents)
-        self.turns: list[dict[str, Any]] = []
-        self.messages: list[dict[str, Any]] = []
-        self.calls: list[dict[str, Any]] = []
-        self.approvals: list[dict[str, Any]] = []
-        self.events: list[dict[str, Any]] = []
-        self.repairs: list[Note] = []
+class SessionRows(SessionLog):
+    """Build the rows of a session."""
 
     def build(self) -> None:
         """Write every turn and hand-over in the order of time."""
         for turn in self._record.turns:
             self._turn(turn)
-        self._switch_until(None)
-
-    def switches(self, context_id: str) -> list[dict[str, Any]]:
-        """Return the rows of the hand-overs."""
-        return [
-            {
-                "id": self._own(switch.id),
-                "context_db_id": context_id,
-                "from_agent": switch.from_agent,
-                "to_agent": switch.to_agent,
-                "switched_at": switch.at,
-                "reason": switch.reason,
-                "confidence": switch.confidence,
-                "switched_by": switch.by,
-            }
-            for switch in self._record.switches
-        ]
-
-    def _own(self, given: str) -> str:
-        if given not in self._taken:
-            return given
-        return self._renamed.setdefault(given, new_id())
-
-    def _event(self, kind: str, at: datetime, data: dict[str, Any]) -> int:
-        seq = len(self.events) + 1
-        self.events.append({"seq": seq, "type": kind, "data": canonical_json(data), "created_at": at})
-        return seq
-
-    def _message(self, message_id: str, seq: int, role: str, content: str, at: datetime, **values: Any) -> None:
-        row = dict.fromkeys(("agent", "model", "name", "tool_call_id", "tool_calls", "token_count", "metadata_json"))
-        row |= {"id": message_id, "turn_db_id": len(self.turns), "seq": seq, "role": role, "status": "completed"}
-        self.messages.append(row | {"content": content, "timestamp": at} | values)
-
-    def _switch_until(self, at: datetime | None) -> None:
-        switches = self._record.switches
-        while self._next_switch < len(switches) and (at is None or switches[self._next_switch].at <= at):
-            switch = switches[self._next_switch]
-            self._next_switch += 1
-            self._agent = known_agent(switch.to_agent, self._agents)
-            data = {
-                "from_agent": switch.from_agent,
-                "to_agent": switch.to_agent,
-                "reason": switch.reason,
-                "confidence": switch.confidence,
-                "by": switch.by,
-            }
-            self._event("agent.switched", switch.at, data)
+        self.switch_until(None)
 
     def _turn(self, turn: TurnRecord) -> None:
-        self._switch_until(turn.at)
-        turn_id, message_id = new_id(), self._own(turn.message_id)
+        self.switch_until(turn.at)
+        turn_id, message_id = new_id(), self.own(turn.message_id)
         created = {"message_id": message_id, "turn_id": turn_id, "role": "user", "content": turn.content}
-        seq = self._event("message.created", turn.at, created)
-        self._message(message_id, seq, "user", turn.content, turn.at, metadata_json=turn.metadata)
-        self._event("turn.started", turn.at, {"turn_id": turn_id, "message_id": message_id, "agent": self._agent})
+        seq = self.event("message.created", turn.at, created)
+        self.message(message_id, seq, "user", turn.content, turn.at, metadata_json=turn.metadata)
+        self.event("turn.started", turn.at, {"turn_id": turn_id, "message_id": message_id, "agent": self._agent})
         last: AnswerRecord | None = None
         at = turn.at
         waiting = False
         for step in turn.steps:
-            self._switch_until(step.at)
+            self.switch_until(step.at)
             at = max(at, step.at)
             if isinstance(step, AnswerRecord):
                 last = self._admit(step)
@@ -148,22 +71,22 @@ class SessionRows:
     def _end(self, turn_id: str, last: AnswerRecord | None, at: datetime) -> dict[str, Any]:
         if last is not None and not last.calls:
             usage = {"input_tokens": 0, "output_tokens": 0}
-            self._event(
-                "turn.completed", at, {"turn_id": turn_id, "message_id": self._own(last.message_id), "usage": usage}
+            self.event(
+                "turn.completed", at, {"turn_id": turn_id, "message_id": self.own(last.message_id), "usage": usage}
             )
             return {"state": "completed", "error_code": None, "error": None, "ended_at": at}
         if last is not None and any(call.result and call.result.message_id is None for call in last.calls):
-            self._event("turn.cancelled", at, {"turn_id": turn_id, "reason": _UNDONE})
+            self.event("turn.cancelled", at, {"turn_id": turn_id, "reason": _UNDONE})
             return {"state": "cancelled", "error_code": None, "error": _UNDONE, "ended_at": at}
-        self._event("turn.failed", at, {"turn_id": turn_id, "code": "no_answer", "error": _UNANSWERED})
+        self.event("turn.failed", at, {"turn_id": turn_id, "code": "no_answer", "error": _UNANSWERED})
         return {"state": "failed", "error_code": "no_answer", "error": _UNANSWERED, "ended_at": at}
 
     def _stray(self, step: StrayRecord, turn_id: str) -> None:
         """Keep a message for people: an interrupted one, which no model sees again."""
-        message_id = self._own(step.message_id)
-        seq = self._start_answer(message_id, turn_id, step.at, step.content)
-        self._complete_answer(message_id, turn_id, step.at, step.content, "interrupted", [])
-        self._message(message_id, seq, step.role, step.content, step.at, status="interrupted")
+        message_id = self.own(step.message_id)
+        seq = self.start_answer(message_id, turn_id, step.at, step.content)
+        self.complete_answer(message_id, turn_id, step.at, step.content, "interrupted", [])
+        self.message(message_id, seq, step.role, step.content, step.at, status="interrupted")
 
     def _admit(self, answer: AnswerRecord) -> AnswerRecord:
         """Let calls that wait for a person pass the gate; those that it denies are closed."""
@@ -190,12 +113,12 @@ class SessionRows:
 
     def _answer(self, answer: AnswerRecord, turn_id: str) -> bool:
         """Write an answer with its calls; return whether the turn waits for a person."""
-        message_id = self._own(answer.message_id)
-        seq = self._start_answer(message_id, turn_id, answer.at, answer.content)
+        message_id = self.own(answer.message_id)
+        seq = self.start_answer(message_id, turn_id, answer.at, answer.content)
         told = [{"call_id": call.id, "tool_name": call.tool_name, "arguments": call.arguments} for call in answer.calls]
-        self._complete_answer(message_id, turn_id, answer.at, answer.content, "completed", told)
+        self.complete_answer(message_id, turn_id, answer.at, answer.content, "completed", told)
         asked = [ToolCall(call.id, call.tool_name, canonical_json(call.arguments)) for call in answer.calls]
-        self._message(
+        self.message(
             message_id,
             seq,
             "assistant",
@@ -214,34 +137,12 @@ class SessionRows:
                 self._request(call, turn_id, answer.at, None)
         outside = [call for call in answer.calls if call.tool_name != SWITCH_MODE or call.approval]
         if outside:
-            pending = [self._own(call.approval.id) for call in outside if call.approval]
+            pending = [self.own(call.approval.id) for call in outside if call.approval]
             data = {"turn_id": turn_id, "call_ids": [call.id for call in outside], "approval_ids": pending}
-            self._event("turn.waiting", answer.at, data)
+            self.event("turn.waiting", answer.at, data)
         for call in answer.calls:
             self._finish(call, answer, turn_id)
         return any(call.result is None for call in answer.calls)
-
-    def _start_answer(self, message_id: str, turn_id: str, at: datetime, content: str) -> int:
-        data = {"message_id": message_id, "turn_id": turn_id, "agent": self._agent, "model": MODEL}
-        seq = self._event("message.started", at, data)
-        if content:
-            self._event("message.delta", at, {"message_id": message_id, "offset": 0, "text": content})
-        return seq
-
-    def _complete_answer(
-        self, message_id: str, turn_id: str, at: datetime, content: str, status: str, calls: list[dict[str, Any]]
-    ) -> None:
-        data = {
-            "message_id": message_id,
-            "turn_id": turn_id,
-            "agent": self._agent,
-            "model": MODEL,
-            "content": content,
-            "status": status,
-            "tool_calls": calls,
-            "usage": None,
-        }
-        self._event("message.completed", at, data)
 
     def _request(self, call: CallRecord, turn_id: str, at: datetime, approval_id: str | None) -> None:
         data = {
@@ -251,10 +152,10 @@ class SessionRows:
             "arguments": call.arguments,
             "approval_id": approval_id,
         }
-        self._event("tool.requested", at, data)
+        self.event("tool.requested", at, data)
 
     def _ask(self, call: CallRecord, approval: ApprovalRecord, turn_id: str, agent: str) -> None:
-        approval_id = self._own(approval.id)
+        approval_id = self.own(approval.id)
         arguments = canonical_json(approval.arguments)
         digest = gate.digest(self._record.id, agent, call.tool_name, approval.arguments)
         decided = approval.status in _DECISIONS
@@ -290,13 +191,13 @@ class SessionRows:
             "digest": digest,
             "created_at": approval.created_at,
         }
-        self._event("approval.requested", approval.created_at, data)
+        self.event("approval.requested", approval.created_at, data)
 
     def _finish(self, call: CallRecord, answer: AnswerRecord, turn_id: str) -> None:
         """Write what was decided about a call and its result, as far as there are any."""
         approval, result = call.approval, call.result
         if approval is not None and approval.status != "pending":
-            approval_id, at = self._own(approval.id), approval.decided_at or approval.created_at
+            approval_id, at = self.own(approval.id), approval.decided_at or approval.created_at
             resolved = {
                 "approval_id": approval_id,
                 "call_id": call.id,
@@ -308,18 +209,18 @@ class SessionRows:
                 "feedback": approval.feedback,
                 "decided_by": None,
             }
-            self._event("approval.resolved", at, resolved)
+            self.event("approval.resolved", at, resolved)
             if approval.status == "approved":
                 self._request(call, turn_id, at, approval_id)
         completed_seq = None
         if result is not None:
-            self._switch_until(result.at)
+            self.switch_until(result.at)
             completed_seq = self._complete_call(call, result, turn_id)
         state = result.status if result else "awaiting_approval"
         self.calls.append(
             {
                 "turn_db_id": len(self.turns),
-                "message_id": self._own(answer.message_id),
+                "message_id": self.own(answer.message_id),
                 "call_id": call.id,
                 "tool_name": call.tool_name,
                 "arguments": canonical_json(call.arguments),
@@ -341,9 +242,9 @@ class SessionRows:
             "result": None if failed is not None else _as_value(result.text),
             "error": failed,
         }
-        seq = self._event("tool.completed", result.at, data)
-        message_id = self._own(result.message_id) if result.message_id else new_id()
-        self._message(message_id, seq, "tool", result.text, result.at, name=call.tool_name, tool_call_id=call.id)
+        seq = self.event("tool.completed", result.at, data)
+        message_id = self.own(result.message_id) if result.message_id else new_id()
+        self.message(message_id, seq, "tool", result.text, result.at, name=call.tool_name, tool_call_id=call.id)
         return seq
 
 
