@@ -214,6 +214,9 @@ async def fill_postgres(path: Path, url: str) -> None:
         try:
             for name, ddl in tables:
                 await connection.execute(ddl.replace("DATETIME", "TIMESTAMP WITH TIME ZONE"))
+                indexes = "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"
+                for (index,) in source.execute(indexes, (name,)):
+                    await connection.execute(index)
                 kinds = [row[2] for row in source.execute(f"PRAGMA table_info({name})")]
                 rows = [_typed(row, kinds) for row in source.execute(f"SELECT * FROM {name} ORDER BY rowid")]  # noqa: S608
                 marks = ", ".join(f"${number + 1}" for number in range(len(kinds)))

@@ -177,6 +177,19 @@ class TestRefusals:
         with pytest.raises(StartError, match="cannot be read"):
             await texts(tmp_path)
 
+    async def test_a_damaged_file(self, settings: Settings, sample: Reference) -> None:
+        """Pages that are destroyed end the import with one line; nothing of the module is kept."""
+        with contextlib.closing(sqlite3.connect(sample.agent)) as connection:
+            query = "SELECT rootpage FROM sqlite_master WHERE name = 'messages'"
+            (page,), (size,) = connection.execute(query).fetchone(), connection.execute("PRAGMA page_size").fetchone()
+        with sample.agent.open("r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(b"\x00" * size)
+        with pytest.raises(StartError, match=r"--agent-db .*cannot be read: .*malformed"):
+            await import_reference(settings, sample.urls)
+
+        assert (await dump(settings))["agent.sessions"] == []
+
     async def test_the_other_database(self, settings: Settings, sample: Reference) -> None:
         """Swapped options are found out before anything is made."""
         with pytest.raises(StartError, match="no auth database of the reference system; it lacks users") as refused:

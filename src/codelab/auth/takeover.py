@@ -50,8 +50,7 @@ async def take_over(
     await _take_clients(tx, tally, clients)
     if tokens and key is not None:
         await _take_tokens(tx, tally, tokens)
-        if wrapping is not None:
-            await _keep_key(tx, tally, key, wrapping, tokens)
+        await _keep_key(tx, tally, key, wrapping, tokens)
     batch: list[AuditRecord] = []
     async for record in audit_logs:
         batch.append(record)
@@ -183,7 +182,7 @@ async def _take_tokens(tx: Transaction, tally: Tally, tokens: Sequence[TokenReco
 
 
 async def _keep_key(
-    tx: Transaction, tally: Tally, key: TokenKey, wrapping: OctKey, tokens: Sequence[TokenRecord]
+    tx: Transaction, tally: Tally, key: TokenKey, wrapping: OctKey | None, tokens: Sequence[TokenRecord]
 ) -> None:
     """Keep the key that proves the tokens, until the last of them ends."""
     kid, expires_at, at = inherited.key_id(key), max(token.expires_at for token in tokens), now()
@@ -191,6 +190,9 @@ async def _keep_key(
     if await takeover.known_ids(tx.session, "signing_keys", [kid], "kid"):
         await takeover.extend_key(tx.session, kid, expires_at)
         tally.of("keys").already_there = 1
+        return
+    tally.of("keys").imported = 1
+    if wrapping is None:  # a dry run, which must not make a key file
         return
     await repository.insert_signing_key(
         tx.session,
@@ -202,7 +204,6 @@ async def _keep_key(
         retired_at=at,
         expires_at=expires_at,
     )
-    tally.of("keys").imported = 1
 
 
 async def _take_audit(tx: Transaction, tally: Tally, batch: Collection[AuditRecord]) -> None:

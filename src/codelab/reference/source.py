@@ -116,9 +116,13 @@ async def open_source(module: str, url: str) -> AsyncIterator[Source]:
             copy = await asyncio.to_thread(_copy, parsed.path, Path(folder), f"{option} ({parsed.masked})")
             with contextlib.closing(_connect(copy)) as connection:
                 source = _SqliteSource(connection, parsed.masked)
-                present = {name: await _sqlite_columns(source, name) for name in await _sqlite_tables(source)}
-                _refuse_others(present, module, f"{option} ({parsed.masked})")
-                yield source
+                try:
+                    present = {name: await _sqlite_columns(source, name) for name in await _sqlite_tables(source)}
+                    _refuse_others(present, module, f"{option} ({parsed.masked})")
+                    yield source
+                except sqlite3.Error as error:
+                    reason = str(error).splitlines()[0]
+                    raise StartError(f"{option} ({parsed.masked}): cannot be read: {reason}.") from None
         return
     async with _postgres(parsed, option) as postgres:
         columns = await postgres.rows(
