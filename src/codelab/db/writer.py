@@ -49,8 +49,8 @@ class Transaction:
 
     __slots__ = ("_callbacks", "session")
 
-    def __init__(self, connection: Connection) -> None:
-        self.session = cast("AsyncSession", _Session(connection))
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
         self._callbacks: list[Callable[[], None]] = []
 
     def after_commit(self, callback: Callable[[], None]) -> None:
@@ -228,7 +228,7 @@ class _Outcome:
 def _run(batch: list[_Job], ran: list[tuple[_Job, Transaction, Any]], connection: Connection) -> None:
     for job in batch:
         if not job.future.done():  # else its caller left while the units before it ran
-            transaction = Transaction(connection)
+            transaction = Transaction(cast("AsyncSession", _Session(connection)))
             ran.append((job, transaction, _drive(job.unit(transaction))))
 
 

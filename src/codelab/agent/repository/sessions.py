@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = (
     "add",
     "add_switch",
+    "add_to_count",
     "count_live",
     "find",
     "find_by_key",
@@ -103,7 +104,7 @@ async def add(
         "switch_count": 0,
     }
     await db.execute(_ADD_CONTEXT, {"id": new_id(), **context})
-    await _count(db, owner_id, 1)
+    await add_to_count(db, owner_id, 1)
     return at
 
 
@@ -111,7 +112,8 @@ def _dialect(db: AsyncSession) -> str:
     return str(db.get_bind().dialect.name)
 
 
-async def _count(db: AsyncSession, owner_id: str, change: int) -> None:
+async def add_to_count(db: AsyncSession, owner_id: str, change: int) -> None:
+    """Count live sessions of a person that came or went."""
     await db.execute(_COUNT[_dialect(db)], {"owner_id": owner_id, "live_sessions": change})
 
 
@@ -163,7 +165,7 @@ async def mark_deleted(db: AsyncSession, session_db_id: int, owner_id: str) -> N
     at = now()
     values = {"deleted_at": at, "updated_at": at, "is_active": False}
     await db.execute(update(sessions).where(sessions.c.db_id == session_db_id).values(values))
-    await _count(db, owner_id, -1)
+    await add_to_count(db, owner_id, -1)
 
 
 async def add_switch(
