@@ -40,7 +40,13 @@ class AgentModule(InitPlugin):
         self.database = Database(parse_url(settings.db_url, SCHEMA.variable), SCHEMA)
         agents = load_agents()
         try:
-            client = create_client(settings.llm_proxy_url, settings.llm_api_key, idle_timeout=settings.llm_idle_timeout)
+            client = create_client(
+                settings.llm_proxy_url,
+                settings.llm_api_key,
+                provider=settings.llm_provider,
+                thinking=settings.llm_thinking,
+                idle_timeout=settings.llm_idle_timeout,
+            )
         except ValueError as error:
             raise StartError(f"AGENT_RUNTIME__LLM_PROXY_URL or AGENT_RUNTIME__LLM_API_KEY: {error}") from None
         model = (settings.llm_model or FAKE_MODEL) if settings.llm_proxy_url else FAKE_MODEL
