@@ -81,6 +81,10 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
 def _thinking(value: str) -> str:
     if value.lower() in {"default", "adaptive", "off"}:
         return value.lower()
@@ -134,6 +138,24 @@ class AgentSettings:
         "120",
         "Seconds without a byte from the model server after which the turn fails.",
         _number(0.1, 3600),
+    )
+    llm_fallback_models: tuple[str, ...] = _variable(
+        "AGENT_RUNTIME__LLM_FALLBACK_MODELS",
+        "",
+        "Models of the same server, by comma, that are asked in order when the first is not to be had.",
+        _names,
+    )
+    llm_retries: int = _variable(
+        "AGENT_RUNTIME__LLM_RETRIES",
+        "4",
+        "How often each model is asked again when the server is busy or not there.",
+        _whole(0, 100),
+    )
+    llm_retry_seconds: float = _variable(
+        "AGENT_RUNTIME__LLM_RETRY_SECONDS",
+        "120",
+        "Seconds after which one model call is not made again, the pauses that the server asks for included.",
+        _number(0, 3600),
     )
     llm_thinking: str = _variable(
         "AGENT_RUNTIME__LLM_THINKING",

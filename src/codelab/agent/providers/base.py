@@ -153,7 +153,8 @@ class ModelError(Exception):
     ``model_disconnected``, ``model_garbage``, ``model_credentials`` (401, 403), ``model_rate_limited`` (429),
     ``model_refused`` (any other status below 500), ``model_overloaded`` (503, 529), ``model_failed`` (any other 5xx).
     ``message`` is for people and never holds an address, a key or markup. ``retry_after`` is in seconds, ``status`` the
-    HTTP status, where the provider gave one.
+    HTTP status, where the provider gave one. ``begun`` says that a part of the answer had come; the reader of
+    the stream sets it.
     """
 
     def __init__(self, code: str, message: str, *, retry_after: float | None = None, status: int | None = None) -> None:
@@ -162,6 +163,7 @@ class ModelError(Exception):
         self.message = message
         self.retry_after = retry_after
         self.status = status
+        self.begun = False
 
 
 class ModelClient(Protocol):
