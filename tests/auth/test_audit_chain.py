@@ -177,13 +177,13 @@ class TestTampering:
             (("UPDATE auth_audit_checkpoints SET reason = 'x'",), "checkpoint 1 is not what was written"),
             (
                 ("DELETE FROM audit_logs WHERE seq < 4",
-                 "INSERT INTO auth_audit_checkpoints (number, kind, seq, mac, key_id, reason, created_at, proof) "
-                 "SELECT 2, 'pruned', 3, proof, key_id, 'x', created_at, proof FROM auth_audit_checkpoints"),
+                 ("INSERT INTO auth_audit_checkpoints (number, kind, seq, mac, key_id, reason, created_at, proof) "
+                 "SELECT 2, 'pruned', 3, proof, key_id, 'x', created_at, proof FROM auth_audit_checkpoints")),
                 "checkpoint 2 is not what was written",
             ),
             (
-                ("UPDATE audit_logs SET user_id = NULL, client_id = NULL, event_data = NULL, ip_address = NULL, "
-                 "user_agent = NULL, error_message = NULL, erased_at = created_at, erased_mac = mac WHERE seq = 3",),
+                (("UPDATE audit_logs SET user_id = NULL, client_id = NULL, event_data = NULL, ip_address = NULL, "
+                 "user_agent = NULL, error_message = NULL, erased_at = created_at, erased_mac = mac WHERE seq = 3"),),
                 "the content was emptied without the key: {3}",
             ),
         ],

@@ -6,7 +6,7 @@ database, so that nobody who has only the database can change, remove or add one
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from codelab.auth import repository
 from codelab.auth.keys import open_key_file
@@ -15,6 +15,7 @@ from codelab.db.chain import Chain, ChainKey
 from codelab.text import scrub
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from joserfc.jwk import OctKey
@@ -23,12 +24,19 @@ if TYPE_CHECKING:
     from codelab.auth.schemas import Origin
     from codelab.db import Database
 
-__all__ = ("Audit", "Event", "chain_key")
+__all__ = ("Audit", "Event", "Past", "chain_key", "describe")
 
 Event = Literal["login_success", "login_failed", "token_refresh", "token_reuse"]
 
 _MAX_TEXT = 512
 _MAX_ADDRESS = 45
+
+
+class Past(NamedTuple):
+    """The id and the time of what happened earlier, in another system, and is recorded only now."""
+
+    id: str
+    at: datetime
 
 
 def chain_key(key: OctKey) -> ChainKey:
@@ -73,23 +81,36 @@ class Audit:
         **data: Any,
     ) -> None:
         """Write one row; ``error`` is None for a success. Text that a caller chose is cut to 512 characters."""
-        details = {name: _cut(value) for name, value in data.items()}
-        if origin.request_id:
-            details["request_id"] = _cut(origin.request_id)
-        repository.insert_audit_log(
-            session,
-            self.chain,
-            id=new_id(),
-            user_id=user_id,
-            client_id=client_id,
-            event_type=event,
-            event_data=details or None,
-            ip_address=origin.ip_address[:_MAX_ADDRESS] if origin.ip_address else None,
-            user_agent=_cut(origin.user_agent) if origin.user_agent else None,
-            success=error is None,
-            error_message=error,
-            created_at=now(),
-        )
+        row = describe(event, origin, user_id=user_id, client_id=client_id, error=error, **data)
+        repository.insert_audit_log(session, self.chain, **row)
+
+
+def describe(
+    event: Event,
+    origin: Origin,
+    *,
+    user_id: str | None,
+    client_id: str,
+    error: str | None = None,
+    past: Past | None = None,
+    **data: Any,
+) -> dict[str, Any]:
+    """Return the columns of a row, without those of the chain."""
+    details = {name: _cut(value) for name, value in data.items()}
+    if origin.request_id:
+        details["request_id"] = _cut(origin.request_id)
+    return {
+        "id": past.id if past else new_id(),
+        "user_id": user_id,
+        "client_id": client_id,
+        "event_type": event,
+        "event_data": details or None,
+        "ip_address": origin.ip_address[:_MAX_ADDRESS] if origin.ip_address else None,
+        "user_agent": _cut(origin.user_agent) if origin.user_agent else None,
+        "success": error is None,
+        "error_message": error,
+        "created_at": past.at if past else now(),
+    }
 
 
 def _cut(value: Any) -> Any:

@@ -135,8 +135,7 @@ class Chain:
                 seq, hashed = seq + 1, payload_hash(self._tables.payload_of(dict(row)))
                 mac = self._key.row(mac, seq, hashed)
                 changes.append({"row_id": row["id"], "seq": seq, "payload_hash": hashed, "mac": mac})
-            connection = await session.connection()
-            await connection.execute(take_up, changes)
+            await session.execute(take_up, changes)
         if seq == head.seq:
             return head
         return await self._checkpoint(session, head._replace(seq=seq, mac=mac), "adopted", seq, mac, reason)
