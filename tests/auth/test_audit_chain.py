@@ -284,7 +284,6 @@ class TestPruning:
 @asynccontextmanager
 async def another(auth: RunningAuth) -> AsyncIterator[tuple[Database, Audit]]:
     """A second process's view of the same database: its own engine, writer and chain."""
-
     database = Database(parse_url(auth.settings.db_url, "V"), SCHEMA)
     audit = Audit(database, auth.settings.key_encryption_key_file)
     await database.start(5)
