@@ -111,8 +111,8 @@ async def keep(db: AsyncSession, session_db_id: int, turn_db_id: int, measured: 
     return True
 
 
-async def delete_deltas(db: AsyncSession, session_db_id: int, first: int, last: int, limit: int) -> tuple[int, int]:
-    """Delete the last deltas of a range, ``limit`` at most; return how many, and the ``seq`` of the first of them.
+async def delete_deltas(db: AsyncSession, session_db_id: int, first: int, last: int, limit: int) -> int:
+    """Delete the last deltas of a range, ``limit`` at most; return how many.
 
     From the end, so that a reader meets what is left of a message before the event that replaces all of it.
     """
@@ -122,9 +122,9 @@ async def delete_deltas(db: AsyncSession, session_db_id: int, first: int, last: 
     )
     seqs = list(chosen.scalars())
     if not seqs:
-        return 0, first
+        return 0
     await db.execute(delete(events).where(deltas, events.c.seq.between(seqs[-1], seqs[0])))
-    return len(seqs), seqs[-1]
+    return len(seqs)
 
 
 async def mark_folded(db: AsyncSession, turn_db_id: int) -> None:
