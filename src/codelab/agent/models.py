@@ -56,6 +56,12 @@ class Session(AgentBase):
             postgresql_where=text("deleted_at IS NULL"),
         ),
         Index(
+            "ix_sessions_deleted_at",
+            "deleted_at",
+            sqlite_where=text("deleted_at IS NOT NULL"),
+            postgresql_where=text("deleted_at IS NOT NULL"),
+        ),
+        Index(
             "ix_sessions_owner_activity",
             "owner_id",
             "last_activity",
@@ -114,6 +120,7 @@ class Turn(AgentBase):
             sqlite_where=text("state IN ('queued', 'running', 'waiting')"),
             postgresql_where=text("state IN ('queued', 'running', 'waiting')"),
         ),
+        Index("ix_turns_session_db_id", "session_db_id"),
         Index(
             "ix_turns_unfolded",
             "ended_at",

@@ -48,6 +48,11 @@ class Chain:
         self._tables = tables
         self._key = key
 
+    @property
+    def key(self) -> ChainKey:
+        """The key of the MACs."""
+        return self._key
+
     def append(self, session: AsyncSession, **row: Any) -> None:
         """Write one row when everything else of the transaction is done, right before its commit."""
         before_commit(session, self, self._write).append(row)

@@ -43,6 +43,15 @@ def upgrade() -> None:
         sqlite_where=sa.text("folded_at IS NULL AND ended_at IS NOT NULL"),
         postgresql_where=sa.text("folded_at IS NULL AND ended_at IS NOT NULL"),
     )
+    op.create_index(
+        "ix_sessions_deleted_at",
+        "sessions",
+        ["deleted_at"],
+        unique=False,
+        sqlite_where=sa.text("deleted_at IS NOT NULL"),
+        postgresql_where=sa.text("deleted_at IS NOT NULL"),
+    )
+    op.create_index("ix_turns_session_db_id", "turns", ["session_db_id"], unique=False)
     op.create_index("ix_messages_turn_db_id", "messages", ["turn_db_id"], unique=False)
     op.create_index("ix_pending_approvals_turn_db_id", "pending_approvals", ["turn_db_id"], unique=False)
 
@@ -51,6 +60,13 @@ def downgrade() -> None:
     """Move the schema back; what was folded stays so, and nothing says so any more."""
     op.drop_index("ix_pending_approvals_turn_db_id", table_name="pending_approvals")
     op.drop_index("ix_messages_turn_db_id", table_name="messages")
+    op.drop_index("ix_turns_session_db_id", table_name="turns")
+    op.drop_index(
+        "ix_sessions_deleted_at",
+        table_name="sessions",
+        sqlite_where=sa.text("deleted_at IS NOT NULL"),
+        postgresql_where=sa.text("deleted_at IS NOT NULL"),
+    )
     op.drop_index(
         "ix_turns_unfolded",
         table_name="turns",
