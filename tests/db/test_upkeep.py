@@ -175,9 +175,8 @@ class TestWal:
         stop.set()
         await asyncio.gather(*readers)
         async with database.read() as session:
-            newest = (
-                await session.execute(text("SELECT count(*), max(CAST(event_type AS INT)) FROM audit_logs"))
-            ).one()
+            query = text("SELECT count(*), max(CAST(event_type AS INT)) FROM audit_logs")
+            newest = (await session.execute(query)).one()
             limit = (await session.execute(text("PRAGMA journal_size_limit"))).scalar_one()
 
         assert newest == (50, 499)
