@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
-from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy import Table, and_, bindparam, insert, select, update
 
-from codelab.agent.models import Session, SessionEvent, Turn
+from codelab.agent.models import FoldedRange, Session, SessionEvent, Turn
 from codelab.db import now
+from codelab.text import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ __all__ = ("Delta", "Event", "append", "append_deltas", "is_live", "list_after",
 events = cast("Table", SessionEvent.__table__)
 sessions = cast("Table", Session.__table__)
 turns = cast("Table", Turn.__table__)
+folded = cast("Table", FoldedRange.__table__)
 
 #: More of what a model says: the id of its turn, the key of its session, canonical JSON.
 Delta: TypeAlias = tuple[str, int, str]
@@ -45,6 +47,12 @@ _LAST_OF_RUNNING = (
     .with_for_update(of=sessions)
 )
 _SET_LAST = update(sessions).where(sessions.c.db_id == bindparam("key")).values(last_seq=bindparam("last"))
+#: Looked up for these events only, since a log has many others.
+_FOLDED = and_(
+    events.c.type == "message.completed",
+    folded.c.session_db_id == events.c.session_db_id,
+    folded.c.completed_seq == events.c.seq,
+)
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -104,14 +112,28 @@ def _row(session_db_id: int, event: Event) -> dict[str, object]:
 
 
 async def list_after(db: AsyncSession, session_db_id: int, after: int, limit: int) -> list[Event]:
-    """Return the events with ``seq`` > ``after`` in order, ``limit`` at most."""
+    """Return the events with ``seq`` > ``after`` in order, ``limit`` at most.
+
+    A message whose deltas were folded says in its ``message.completed`` which events it replaces. What is missing and
+    what says so are read in one statement, so nobody sees the one without the other.
+    """
     found = await db.execute(
-        select(events.c.seq, events.c.type, events.c.data, events.c.created_at)
+        select(events.c.seq, events.c.type, events.c.data, events.c.created_at, folded.c.first_seq, folded.c.last_seq)
+        .outerjoin(folded, _FOLDED)
         .where(events.c.session_db_id == session_db_id, events.c.seq > after)
         .order_by(events.c.seq)
         .limit(limit)
     )
-    return [Event(*row) for row in found]
+    return [
+        Event(seq, kind, data if first is None else _replacing(data, first, last), created_at)
+        for seq, kind, data, created_at, first, last in found
+    ]
+
+
+def _replacing(data: str, first: int, last: int) -> str:
+    # The other members stay as they are, to the byte.
+    members: dict[str, Any] = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    return canonical_json(members | {"replaces": {"from": first, "to": last}})
 
 
 async def newest_seq(db: AsyncSession, session_db_id: int) -> int:
