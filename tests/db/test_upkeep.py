@@ -24,7 +24,7 @@ class TestPace:
         """Twice as many rows each time at most, up to a bound."""
         pace = Pace()
         sizes = []
-        for _ in range(12):
+        for _ in range(8):
             sizes.append(pace.rows)
             pace.learn(pace.rows, 0.0001)
 

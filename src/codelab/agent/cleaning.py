@@ -49,10 +49,15 @@ async def remove_deleted(database: Database, batches: Batches, before: datetime)
     while True:
         async with database.read() as db:
             found = await removal.list_deleted(db, before, PAGE)
-        for session_db_id in found:
-            removed += await batches.run(partial(_remove, session_db_id))
+        for session in found:
+            removed += await batches.run_down(1, session.last_seq, partial(_remove_events, session.db_id))
+            removed += await batches.run(partial(_remove, session.db_id))
         if len(found) < PAGE:
             return removed
+
+
+async def _remove_events(session_db_id: int, tx: Transaction, first: int, last: int) -> int:
+    return await removal.remove_events(tx.session, session_db_id, first, last)
 
 
 async def _remove(session_db_id: int, tx: Transaction, limit: int) -> int:

@@ -21,8 +21,8 @@ __all__ = ("Batches", "Pace", "Upkeep")
 logger = logging.getLogger(__name__)
 
 #: Seconds that one batch should take, and those after which it has held the writer for too long.
-TARGET, LONGEST = 0.015, 0.05
-FIRST_ROWS, MOST_ROWS = 50, 5000
+TARGET, LONGEST = 0.01, 0.05
+FIRST_ROWS, MOST_ROWS = 50, 1000
 #: Seconds for everybody else after a batch: what it took so many times over, and never less than the second number.
 PAUSE_FACTOR, PAUSE_LEAST = 2.0, 0.005
 #: Seconds from one run to the next, and from a start to the first.
@@ -71,6 +71,31 @@ class Batches:
             rows = await self._run_once(unit, pace)
             total += rows
         return total
+
+    async def run_down(self, first: int, last: int, delete: Callable[[Transaction, int, int], Awaitable[int]]) -> int:
+        """Call ``delete`` with the two ends of parts of a range of numbers, the last part first; return the sum.
+
+        A query for the next rows would read all that was deleted before it, again and again, until PostgreSQL has
+        cleaned up; a part of a range does not.
+        """
+        deleted = 0
+
+        async def unit(tx: Transaction, limit: int) -> int:
+            low, high = max(first, last - limit + 1), last
+            if low > high:
+                return 0
+            count = await delete(tx, low, high)
+
+            def go_on() -> None:
+                nonlocal deleted, last
+                deleted += count
+                last = low - 1
+
+            tx.after_commit(go_on)
+            return high - low + 1
+
+        await self.run(unit)
+        return deleted
 
     async def _run_once(self, unit: Callable[[Transaction, int], Awaitable[int]], pace: Pace) -> int:
         took = 0.0

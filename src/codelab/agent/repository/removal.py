@@ -21,12 +21,13 @@ from codelab.agent.models import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, CursorResult, Row
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("list_deleted", "remove_some")
+__all__ = ("list_deleted", "remove_events", "remove_some")
 
 sessions = cast("Table", Session.__table__)
+events = cast("Table", SessionEvent.__table__)
 contexts = cast("Table", AgentContext.__table__)
 switches = cast("Table", AgentSwitch.__table__)
 
@@ -48,15 +49,21 @@ _CHILDREN = (
 )
 
 
-async def list_deleted(db: AsyncSession, before: datetime, limit: int) -> list[int]:
-    """Return sessions that were deleted before a time, the oldest first."""
+async def list_deleted(db: AsyncSession, before: datetime, limit: int) -> list[Row[Any]]:
+    """Return (``db_id``, ``last_seq``) of sessions that were deleted before a time, the oldest first."""
     statement: Select[Any] = (
-        select(sessions.c.db_id)
+        select(sessions.c.db_id, sessions.c.last_seq)
         .where(sessions.c.deleted_at.is_not(None), sessions.c.deleted_at < before)
         .order_by(sessions.c.deleted_at)
         .limit(limit)
     )
-    return list((await db.execute(statement)).scalars())
+    return list((await db.execute(statement)).all())
+
+
+async def remove_events(db: AsyncSession, session_db_id: int, first: int, last: int) -> int:
+    """Remove a part of a session's log; return how many rows."""
+    part = (events.c.session_db_id == session_db_id) & events.c.seq.between(first, last)
+    return cast("CursorResult[Any]", await db.execute(delete(events).where(part))).rowcount
 
 
 async def remove_some(db: AsyncSession, session_db_id: int, limit: int) -> int:
