@@ -77,7 +77,7 @@ class TestBatches:
             nonlocal left, at
             asked.append(limit)
             rows = min(limit, left)
-            at += rows * TARGET / 400  # the clock of a database that manages 400 rows in the time
+            at += rows * TARGET / 500  # the clock of a database that manages 500 rows in the time
             left -= rows
             return rows
 
@@ -88,7 +88,7 @@ class TestBatches:
 
         assert (done, left) == (2000, 0)
         assert asked[:4] == [50, 100, 200, 400]
-        assert max(asked) <= 400
+        assert max(asked) <= 500
         assert len(pauses) == len(asked)
         assert all(seconds > 0 for seconds in pauses)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codelab.db.faults import is_unavailable
 from codelab.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from codelab.db.database import Database
     from codelab.db.writer import Transaction
@@ -93,6 +93,29 @@ class Batches:
 
             tx.after_commit(go_on)
             return high - low + 1
+
+        await self.run(unit)
+        return deleted
+
+    async def run_over(
+        self, keys: Sequence[Any], delete: Callable[[Transaction, Sequence[Any]], Awaitable[int]]
+    ) -> int:
+        """Call ``delete`` with a part of the keys at a time, which were looked up before; return the sum."""
+        at = deleted = 0
+
+        async def unit(tx: Transaction, limit: int) -> int:
+            part = keys[at : at + limit]
+            if not part:
+                return 0
+            count = await delete(tx, part)
+
+            def go_on() -> None:
+                nonlocal at, deleted
+                at += len(part)
+                deleted += count
+
+            tx.after_commit(go_on)
+            return len(part)
 
         await self.run(unit)
         return deleted
