@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from codelab.auth.models import AuthBase
+from codelab.auth.repository_checks import CHECKS
 from codelab.db import ModuleSchema
 from codelab.storage import ModuleStorage, Root
 
@@ -16,4 +17,4 @@ SCHEMA = ModuleSchema(
     metadata=AuthBase.metadata,
     migrations=Path(__file__).with_name("migrations"),
 )
-STORAGE = ModuleStorage(schema=SCHEMA, person_roots=(Root("users", "id"),))
+STORAGE = ModuleStorage(schema=SCHEMA, person_roots=(Root("users", "id"),), checks=CHECKS)

@@ -237,4 +237,3 @@ class Database:
                 f"{self._where}: its encoding is {encoding}, which cannot hold every text; make a database with "
                 "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
             )
-
