@@ -79,7 +79,7 @@ async def test_it_is_right_beside_a_running_server(migrated: DatabaseUrls, tmp_p
 #: What was done, which check finds it and with which words, and whether --repair mends it.
 DAMAGES: Sequence[tuple[str, str, str, bool]] = [
     ("DELETE FROM session_events WHERE seq = 3", "events", "gaps in the event log", False),
-    ("UPDATE sessions SET last_seq = last_seq + 5", "events", "have lost their newest events", False),
+    ("UPDATE sessions SET last_seq = last_seq + 5", "events", "their newest events are lost", False),
     ("UPDATE sessions SET last_seq = 1 WHERE last_seq > 1", "last_seq", "last_seq below", True),
     ("UPDATE sessions SET message_count = message_count + 1", "message_count", "another message_count", True),
     ("UPDATE session_counters SET live_sessions = 99", "session_counters", "number of sessions", True),

@@ -21,7 +21,7 @@ from codelab.db.engine import MIGRATION_BUSY_TIMEOUT_MS, create_engine, writing
 from codelab.db.faults import FAILURES, reason
 from codelab.db.migrate import refuse_foreign, upgrade
 from codelab.db.serving import claim_of, claim_or_refuse
-from codelab.db.writer import Writer
+from codelab.db.writer import Transaction, Writer
 from codelab.errors import StartError, Unavailable
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from codelab.db.schema import ModuleSchema
     from codelab.db.serving import ServingClaim
     from codelab.db.urls import DatabaseUrl
-    from codelab.db.writer import Transaction
 
 __all__ = ("Database",)
 
@@ -60,7 +59,7 @@ class Database:
         self.taken_over = asyncio.Event()
         self._claim: ServingClaim | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._writer = Writer(async_sessionmaker(writing(self.engine), expire_on_commit=False))
+        self._writer = Writer(writing(self.engine))
 
     async def start(self, wait: float, *, alone: bool = False) -> None:
         """Wait for the server, migrate, and start to take writes.
@@ -109,6 +108,18 @@ class Database:
         if self.taken_over.is_set():
             raise Unavailable("Another server has taken over the database; this one is stopping.")
         return await self._writer.run(unit)
+
+    async def write_alone(self, unit: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run a unit in a transaction of its own, outside the line of the writer, and return after its commit.
+
+        For commands whose unit is long or awaits more than its transaction; it runs once, whatever happens.
+        """
+        async with AsyncSession(writing(self.engine), expire_on_commit=False) as session:
+            transaction = Transaction(session)
+            async with session.begin():
+                result = await unit(transaction)
+        transaction.committed()
+        return result
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
