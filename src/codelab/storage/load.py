@@ -19,7 +19,7 @@ from codelab.db.serving import FileClaim, PostgresClaim, ServingClaim, claim_or_
 from codelab.db.unfinished import mark, unmark
 from codelab.errors import CodelabError, StartError
 from codelab.storage.digest import TableDigest
-from codelab.storage.layout import migrate_to, revision_of, tables_at
+from codelab.storage.layout import known_revision, migrate_to, revision_of, tables_at
 from codelab.storage.rows import open_rows
 from codelab.storage.values import describe, quoted
 
@@ -69,14 +69,20 @@ class Source(Protocol):
 
 @dataclass
 class Job:
-    """One module's rows on their way. ``operation`` and ``remedy`` are shown after a crash, without a password."""
+    """One module's rows on their way.
+
+    ``operation`` and ``remedy`` are shown after a crash, so they hold no password. ``replace`` drops the tables that
+    are there. ``marked`` and ``done`` tell about the target: no server starts on one that is marked.
+    """
 
     schema: ModuleSchema
     source: Source
     url: DatabaseUrl
     operation: str
     remedy: str
+    replace: bool = False
     digests: dict[str, TableDigest] = field(default_factory=dict)
+    marked: bool = False
     done: bool = False
 
     @property
@@ -85,7 +91,7 @@ class Job:
         return f"{self.url.variable} ({self.url.masked})"
 
 
-async def load(jobs: Sequence[Job], *, replace: bool, progress: Progress) -> None:
+async def load(jobs: Sequence[Job], progress: Progress) -> None:
     """Load one module after the other; all targets are marked before the first.
 
     A job that fails, or is cancelled, leaves its target as it was; those before it are done.
@@ -97,14 +103,14 @@ async def load(jobs: Sequence[Job], *, replace: bool, progress: Progress) -> Non
     claimed: set[object] = set()
     async with contextlib.AsyncExitStack() as stack:
         for job in jobs:
-            await stack.enter_async_context(_target(job, claimed, replace=replace))
+            await stack.enter_async_context(_target(job, claimed))
         for job in jobs:
-            await _fill(job, replace=replace, progress=progress)
-            job.done = True
+            await _fill(job, progress)
+            job.done, job.marked = True, False
 
 
 @contextlib.asynccontextmanager
-async def _target(job: Job, claimed: set[object], *, replace: bool) -> AsyncIterator[None]:
+async def _target(job: Job, claimed: set[object]) -> AsyncIterator[None]:
     """Mark a target, and take the mark and a file that we made away when the job does not come to its end."""
     path = job.url.path
     made = path is not None and not path.exists()
@@ -113,8 +119,9 @@ async def _target(job: Job, claimed: set[object], *, replace: bool) -> AsyncIter
         await database.reach(WAIT)
         async with _alone(job, database, claimed):
             async with open_rows(job.url, writing=True) as rows, rows.transaction():
-                await rows.call(_refuse_filled, job, replace)
+                await rows.call(_refuse, job)
                 await rows.call(mark, job.schema, job.operation, job.remedy)
+            job.marked = True
             try:
                 yield
             except BaseException:
@@ -123,12 +130,14 @@ async def _target(job: Job, claimed: set[object], *, replace: bool) -> AsyncIter
                     with contextlib.suppress(StartError):
                         async with open_rows(job.url, writing=True) as rows, rows.transaction():
                             await rows.call(unmark, job.schema)
+                        job.marked = False
                 raise
     finally:
         await database.stop()
         if made and not job.done and path is not None:
             for suffix in ("", "-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
+            job.marked = False
 
 
 @contextlib.asynccontextmanager
@@ -150,18 +159,26 @@ async def _alone(job: Job, database: Database, claimed: set[object]) -> AsyncIte
             await claim.release()
 
 
-def _refuse_filled(connection: Connection, job: Job, replace: bool) -> None:
-    if revision_of(connection, job.schema, job.where) is not None and not replace:
+def _refuse(connection: Connection, job: Job) -> None:
+    source = job.source
+    if not known_revision(job.schema, source.revision):
+        raise StartError(
+            f"{job.schema.module}: the rows are of schema revision {source.revision}, which is unknown to this "
+            "program, so a newer one made them. Install that version."
+        )
+    if {table.name for table in source.tables} != set(tables_at(job.schema, source.revision)):
+        raise CodelabError(f"{job.schema.module}: the tables are not those of schema revision {source.revision}")
+    if not job.replace and revision_of(connection, job.schema, job.where) is not None:
         raise StartError(
             f"{job.where}: it already has the tables of module {job.schema.module}. Name an empty database, or replace "
             "what is there with --replace."
         )
 
 
-async def _fill(job: Job, *, replace: bool, progress: Progress) -> None:
+async def _fill(job: Job, progress: Progress) -> None:
     async with open_rows(job.url, writing=True) as rows:
         async with rows.transaction():
-            await rows.call(_make_tables, job, replace)
+            await rows.call(_make_tables, job)
             described = {table.name: table for table in await rows.call(describe, [t.name for t in job.source.tables])}
             targets = [described[t.name].arranged([column.name for column in t.columns]) for t in job.source.tables]
             await rows.prepare(targets)
@@ -178,12 +195,12 @@ async def _fill(job: Job, *, replace: bool, progress: Progress) -> None:
         await rows.settle(targets)
 
 
-def _make_tables(connection: Connection, job: Job, replace: bool) -> None:
+def _make_tables(connection: Connection, job: Job) -> None:
     if connection.dialect.name == "postgresql":
         # The lock of those who migrate at their start.
         lock = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
         connection.execute(lock, {"name": f"codelab.{job.schema.version_table}"})
-    _refuse_filled(connection, job, replace)
+    _refuse(connection, job)
     if (present := revision_of(connection, job.schema, job.where)) is not None:
         there = set(inspect(connection).get_table_names())
         gone = [name for name in (*tables_at(job.schema, present), job.schema.version_table) if name in there]
@@ -195,7 +212,7 @@ def _make_tables(connection: Connection, job: Job, replace: bool) -> None:
     migrate_to(connection, job.schema, job.source.revision)
     # Rows that a migration wrote come again from the source.
     for name in reversed(tables_at(job.schema, job.source.revision)):
-        connection.execute(text(f"DELETE FROM {quoted(name)}"))  # noqa: S608 - a name of the schema
+        connection.execute(text(f"DELETE FROM {quoted(name)}"))
 
 
 async def _counted(batches: AsyncIterator[Batch], digest: TableDigest, progress: Progress) -> AsyncIterator[Batch]:

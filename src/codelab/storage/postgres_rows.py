@@ -46,9 +46,9 @@ class PostgresRows:
         """Connect; a connection that is not for writing sees one snapshot and cannot change anything."""
         engine = create_engine(url, "codelab.db", migrating=True)
         try:
-            async with engine.connect() as connection:
-                if not writing:
-                    await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            async with engine.connect() as opened:
+                snapshot = {} if writing else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+                connection = await opened.execution_options(**snapshot)
                 raw = (await connection.get_raw_connection()).driver_connection
                 yield cls(connection, raw)
         finally:
@@ -143,9 +143,9 @@ class PostgresRows:
                     "SELECT pg_get_serial_sequence($1, $2)", quoted(table.name), column.name
                 )
                 if sequence is not None:
-                    highest = f"SELECT max({quoted(column.name)}) AS key FROM {quoted(table.name)}"  # noqa: S608 - names of the schema
+                    highest = f"SELECT max({quoted(column.name)}) AS key FROM {quoted(table.name)}"
                     await self._raw.execute(
-                        f"SELECT setval('{sequence}', greatest(key, 1), key IS NOT NULL) FROM ({highest}) AS highest"  # noqa: S608 - as above
+                        f"SELECT setval('{sequence}', greatest(key, 1), key IS NOT NULL) FROM ({highest}) AS highest"
                     )
 
     async def settle(self, tables: list[Table]) -> None:
@@ -168,7 +168,7 @@ AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
 
 def _read_sql(table: Table, where: str) -> str:
     values = " || ',' || ".join(_portable(column) for column in table.columns)
-    return f"SELECT '[' || {values} || ']' FROM {quoted(table.name)}" + (f" WHERE {where}" if where else "")  # noqa: S608 - names of the schema
+    return f"SELECT '[' || {values} || ']' FROM {quoted(table.name)}" + (f" WHERE {where}" if where else "")
 
 
 def _portable(column: Column) -> str:
@@ -202,9 +202,7 @@ def _copy_text(rows: Iterable[Sequence[Any]], binary: list[int]) -> bytes:
     """Write rows in the text format of COPY (PostgreSQL, COPY, "Text Format")."""
     lines = []
     for row in rows:
-        fields = [
-            "\\N" if value is None else _escape(value) if type(value) is str else str(value) for value in row
-        ]
+        fields = ["\\N" if value is None else _escape(value) if type(value) is str else str(value) for value in row]
         for place in binary:
             if row[place] is not None:
                 fields[place] = "\\\\x" + row[place]

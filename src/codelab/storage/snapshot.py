@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from codelab.db.faults import FAILURES, reason
 from codelab.db.unfinished import refuse_unfinished
 from codelab.errors import StartError
@@ -93,6 +91,6 @@ def _look(connection: Connection, url: DatabaseUrl, schema: ModuleSchema) -> tup
 def _count(connection: Connection, tables: list[tuple[str, str]]) -> dict[str, int]:
     counts = {}
     for name, condition in tables:
-        query = f"SELECT count(*) FROM {quoted(name)}" + (f" WHERE {condition}" if condition else "")  # noqa: S608 - names of the schema
+        query = f"SELECT count(*) FROM {quoted(name)}" + (f" WHERE {condition}" if condition else "")
         counts[name] = connection.exec_driver_sql(query).scalar_one()
     return counts

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -48,9 +49,9 @@ class SqliteRows:
         thread = ThreadPoolExecutor(1, thread_name_prefix="codelab-sqlite")
         loop = asyncio.get_running_loop()
         try:
-            raw = await loop.run_in_executor(thread, _connect, path, writing)
+            raw = await loop.run_in_executor(thread, partial(_connect, path, writing=writing))
             try:
-                connection = await loop.run_in_executor(thread, _wrap, raw, writing)
+                connection = await loop.run_in_executor(thread, partial(_wrap, raw, writing=writing))
                 rows = cls(connection, raw, thread)
                 try:
                     yield rows
@@ -81,7 +82,7 @@ class SqliteRows:
         factory = _replace if table.name in self.scrubbed else str
         cursor = await self._run(self._raw.execute, read_sql(table, where))
         try:
-            while batch := await self._run(_fetch, self._raw, cursor, table, factory):
+            while batch := await self._run(_fetch, self._raw, cursor, factory):
                 yield batch
         finally:
             await self._run(cursor.close)
@@ -94,7 +95,7 @@ class SqliteRows:
         """
         names = ", ".join(quoted(column.name) for column in table.columns)
         places = ", ".join(_place(column, number) for number, column in enumerate(table.columns, 1))
-        statement = f"INSERT INTO {quoted(table.name)} ({names}) VALUES ({places})"  # noqa: S608 - names of the schema
+        statement = f"INSERT INTO {quoted(table.name)} ({names}) VALUES ({places})"
         try:
             async for batch in batches:
                 await self._run(self._raw.executemany, statement, batch.values(table))
@@ -135,7 +136,7 @@ class SqliteRows:
             raise
 
 
-def _connect(path: Path, writing: bool) -> sqlite3.Connection:
+def _connect(path: Path, *, writing: bool) -> sqlite3.Connection:
     # No path of a URI may be trusted with '?' and '#'.
     uri = f"{path.as_uri()}?mode={'rw' if writing else 'ro'}"
     raw = sqlite3.connect(uri, uri=True, timeout=MIGRATION_BUSY_TIMEOUT_MS / 1000, isolation_level=None)
@@ -151,7 +152,7 @@ def _connect(path: Path, writing: bool) -> sqlite3.Connection:
     return raw
 
 
-def _wrap(raw: sqlite3.Connection, writing: bool) -> Connection:
+def _wrap(raw: sqlite3.Connection, *, writing: bool) -> Connection:
     """Give SQLAlchemy the same connection, for Alembic and for looking at the tables."""
     engine = sqlalchemy.create_engine("sqlite://", creator=lambda: raw, poolclass=NullPool, hide_parameters=True)
 
@@ -165,7 +166,7 @@ def _wrap(raw: sqlite3.Connection, writing: bool) -> Connection:
 def read_sql(table: Table, where: str = "") -> str:
     """Write the query for the rows of a table in their portable form."""
     values = ", ".join(_portable(column) for column in table.columns)
-    return f"SELECT {values} FROM {quoted(table.name)}" + (f" WHERE {where}" if where else "")  # noqa: S608 - as above
+    return f"SELECT {values} FROM {quoted(table.name)}" + (f" WHERE {where}" if where else "")
 
 
 def _portable(column: Column) -> str:
@@ -195,7 +196,7 @@ def _replace(text: bytes) -> str:
 
 
 def _fetch(
-    raw: sqlite3.Connection, cursor: sqlite3.Cursor, table: Table, factory: Callable[[bytes], str] | type[str]
+    raw: sqlite3.Connection, cursor: sqlite3.Cursor, factory: Callable[[bytes], str] | type[str]
 ) -> Batch | None:
     raw.text_factory = factory
     encode = msgspec.json.Encoder().encode

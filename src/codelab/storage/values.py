@@ -89,11 +89,12 @@ _DECODERS: dict[Table, msgspec.json.Decoder[Any]] = {}
 def row_decoder(table: Table) -> msgspec.json.Decoder[Any]:
     """Make what reads a line of the table, and refuses another number of values or other types."""
     if table not in _DECODERS:
-        members = [_PYTHON.get(column.kind, str) for column in table.columns]
-        shapes = [
-            member | None if column.nullable else member for member, column in zip(members, table.columns, strict=True)
-        ]
-        _DECODERS[table] = msgspec.json.Decoder(tuple[tuple(shapes)])  # type: ignore[misc] - built from the columns
+        members: list[Any] = []
+        for column in table.columns:
+            member = _PYTHON.get(column.kind, str)
+            members.append(member | None if column.nullable else member)
+        shape: Any = tuple.__class_getitem__(tuple(members))
+        _DECODERS[table] = msgspec.json.Decoder(shape)
     return _DECODERS[table]
 
 
