@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO, Self
 
+    from codelab.storage.digest import Tally
     from codelab.storage.load import Progress, Source
     from codelab.storage.values import Batch
 
@@ -59,13 +60,13 @@ async def write_archive(
     with _appearing(file) as opened, _Members.into(opened, header.created_at) as members:
         members.add(fmt.README, fmt.README_TEXT.encode())
         members.add(fmt.HEADER, fmt.pretty(header))
-        tallies: dict[str, dict[str, fmt.Tally]] = {}
+        tallies: dict[str, dict[str, Tally]] = {}
         for module, source in sources.items():
             tallies[module] = {}
             for table in source.tables:
                 progress.begin(f"{module}: {table.name}", source.counts.get(table.name))
                 digest = await _write_table(members, module, table.name, source.read(table), progress)
-                tallies[module][table.name] = fmt.Tally(rows=digest.rows, digest=digest.hex)
+                tallies[module][table.name] = digest.tally
         manifest = fmt.Manifest(header=header, tallies=tallies)
         members.add(fmt.MANIFEST, fmt.pretty(manifest))
         members.add(fmt.SUMS, members.sums())

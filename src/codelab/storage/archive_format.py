@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
+from codelab.storage.digest import Tally
 from codelab.storage.values import Column, Kind, Table
 
 __all__ = (
@@ -21,7 +22,6 @@ __all__ = (
     "Header",
     "Manifest",
     "ModuleHeader",
-    "Tally",
     "part_name",
     "pretty",
 )
@@ -49,13 +49,6 @@ SHA256SUMS      the SHA-256 of every member before it
 
 `codelab db import FILE` reads it into SQLite or PostgreSQL.
 """
-
-
-class Tally(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many rows a table has, and their digest (``codelab.storage.digest``)."""
-
-    rows: Annotated[int, msgspec.Meta(ge=0)]
-    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class _ColumnHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -49,9 +49,7 @@ class ArchivedModule:
         self.revision = header.revision
         self.tables: Sequence[Table] = header.described()
         self.counts = {table: tally.rows for table, tally in manifest.tallies[module].items()}
-        self.expected = {
-            table: TableDigest.of(tally.rows, tally.digest) for table, tally in manifest.tallies[module].items()
-        }
+        self.expected = {table: TableDigest.of(tally) for table, tally in manifest.tallies[module].items()}
         self._file = file
         self._module = module
         self._members: Iterator[tuple[str, int, IO[bytes]]] | None = None

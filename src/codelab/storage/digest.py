@@ -7,12 +7,21 @@ It is the sum of the SHA-256 of every row, each read as a number of 256 bits wit
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ("TableDigest",)
+__all__ = ("TableDigest", "Tally")
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many rows a table has, and their digest."""
+
+    rows: Annotated[int, msgspec.Meta(ge=0)]
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class TableDigest:
@@ -23,10 +32,10 @@ class TableDigest:
         self._sum = 0
 
     @classmethod
-    def of(cls, rows: int, digest: str) -> TableDigest:
+    def of(cls, tally: Tally) -> TableDigest:
         """Take over what a manifest tells."""
         self = cls()
-        self.rows, self._sum = rows, int(digest, 16)
+        self.rows, self._sum = tally.rows, int(tally.digest, 16)
         return self
 
     def add(self, lines: Iterable[bytes]) -> None:
@@ -37,6 +46,11 @@ class TableDigest:
             rows += 1
         self._sum = (self._sum + total) % (1 << 256)
         self.rows += rows
+
+    @property
+    def tally(self) -> Tally:
+        """What is told about the table."""
+        return Tally(rows=self.rows, digest=self.hex)
 
     @property
     def hex(self) -> str:

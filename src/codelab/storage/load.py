@@ -8,6 +8,7 @@ crash leaves what was there before and the mark, and a server refuses to start u
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,15 +53,27 @@ class Progress(Protocol):
 
 
 class Source(Protocol):
-    """Where rows come from. ``tables`` are in the order in which they can be read, each once.
+    """Where rows come from."""
 
-    ``expected`` are digests that are known before, from the manifest of an archive.
-    """
+    @property
+    def revision(self) -> str:
+        """The revision of the schema that the rows are of."""
+        ...
 
-    revision: str
-    tables: Sequence[Table]
-    counts: Mapping[str, int]
-    expected: Mapping[str, TableDigest]
+    @property
+    def tables(self) -> Sequence[Table]:
+        """The tables of the module at that revision, in the order in which they can be read, each once."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many rows a table has, for progress."""
+        ...
+
+    @property
+    def expected(self) -> Mapping[str, TableDigest]:
+        """The digests that are known before, from the manifest of an archive."""
+        ...
 
     def read(self, table: Table) -> AsyncIterator[Batch]:
         """Give the rows of a table."""
@@ -84,6 +97,7 @@ class Job:
     digests: dict[str, TableDigest] = field(default_factory=dict)
     marked: bool = False
     done: bool = False
+    seconds: float = 0.0
 
     @property
     def where(self) -> str:
@@ -105,8 +119,9 @@ async def load(jobs: Sequence[Job], progress: Progress) -> None:
         for job in jobs:
             await stack.enter_async_context(_target(job, claimed))
         for job in jobs:
+            began = time.perf_counter()
             await _fill(job, progress)
-            job.done, job.marked = True, False
+            job.done, job.marked, job.seconds = True, False, time.perf_counter() - began
 
 
 @contextlib.asynccontextmanager

@@ -39,6 +39,8 @@ class PostgresRows:
         self._raw = raw
         self._indexes: list[str] = []
         self._references: list[str] = []
+        #: There is no text in PostgreSQL that would have to be replaced.
+        self.scrubbed: set[str] = set()
 
     @classmethod
     @contextlib.asynccontextmanager

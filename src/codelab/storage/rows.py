@@ -26,6 +26,8 @@ class Rows(Protocol):
     """One connection to a database, and what moving rows needs of it."""
 
     dialect: str
+    #: Tables in which text that cannot be moved is replaced by U+FFFD while it is read.
+    scrubbed: set[str]
 
     def transaction(self) -> AbstractAsyncContextManager[None]:
         """Hold one transaction: a snapshot for a reader, all or nothing for a writer."""
