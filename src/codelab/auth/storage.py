@@ -17,4 +17,9 @@ SCHEMA = ModuleSchema(
     metadata=AuthBase.metadata,
     migrations=Path(__file__).with_name("migrations"),
 )
-STORAGE = ModuleStorage(schema=SCHEMA, person_roots=(Root("users", "id"),), checks=CHECKS)
+STORAGE = ModuleStorage(
+    schema=SCHEMA,
+    person_name=Root("users", "username"),
+    person_roots=(Root("users", "id"), Root("audit_logs", "user_id")),
+    checks=CHECKS,
+)

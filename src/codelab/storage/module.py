@@ -54,11 +54,13 @@ class Check:
 class ModuleStorage:
     """Describe a module's data.
 
-    ``person_roots`` hold the id of a user, ``session_root`` the id of a session; what belongs to a row of them is found
-    by the foreign keys that lead to it.
+    ``person_name`` is where the names of people are, in the module that knows them; ``person_roots`` hold the id of a
+    user, ``session_root`` the id of a session; what belongs to a row of them is found by the foreign keys that lead to
+    it.
     """
 
     schema: ModuleSchema
+    person_name: Root | None = None
     person_roots: tuple[Root, ...] = ()
     session_root: Root | None = None
     checks: tuple[Check, ...] = ()
