@@ -16,7 +16,7 @@ from sqlalchemy import inspect, text
 
 from codelab.db import Database
 from codelab.db.faults import FAILURES
-from codelab.db.serving import FileClaim, PostgresClaim, ServingClaim, claim_or_refuse
+from codelab.db.serving import claim_of, claim_or_refuse
 from codelab.db.unfinished import mark, unmark
 from codelab.errors import CodelabError, StartError
 from codelab.storage.digest import TableDigest
@@ -158,14 +158,12 @@ async def _target(job: Job, claimed: set[object]) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def _alone(job: Job, database: Database, claimed: set[object]) -> AsyncIterator[None]:
     """Keep servers away, which would write into the old data or show the new before it is whole."""
-    key: object = job.url.path or (job.url.dsn, job.schema.module)
-    if key in claimed:  # both modules in one file
+    key = (job.url.path or job.url.dsn, job.schema.module)
+    if key in claimed:
         yield
         return
     claimed.add(key)
-    claim: ServingClaim = (
-        FileClaim(job.url.path) if job.url.path is not None else PostgresClaim(database.engine, job.schema.module)
-    )
+    claim = claim_of(job.url, job.schema.module, database.engine)
     await claim_or_refuse(claim, job.where, 0)
     try:
         yield
