@@ -14,52 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
 
 from codelab.agent.storage import STORAGE as AGENT
-from codelab.auth.storage import STORAGE as AUTH
 from codelab.db import parse_url
-from codelab.db.engine import create_engine
 from codelab.storage.check import check
-from codelab.storage.digest import TableDigest
-from codelab.storage.snapshot import open_snapshot
+from tests.storage.rows import STORAGES, both, digests, execute
 from tests.support.process import server_process
 from tests.support.server import Person, make_settings, serving
 
 if TYPE_CHECKING:
-    from codelab.storage import ModuleStorage
     from tests.storage.conftest import Operator
     from tests.support.databases import DatabaseUrls
 
 logger = logging.getLogger(__name__)
-STORAGES: dict[str, ModuleStorage] = {"agent": AGENT, "auth": AUTH}
-
-
-async def digests(module: str, url: str) -> dict[str, str]:
-    """Name the content of every table of a module."""
-    schema = STORAGES[module].schema
-    found = {}
-    async with open_snapshot(parse_url(url, schema.variable), schema) as snapshot:
-        for table in snapshot.tables:
-            digest = TableDigest()
-            async for batch in snapshot.read(table):
-                digest.add(batch.lines)
-            found[table.name] = digest.hex
-    return found
-
-
-async def both(databases: DatabaseUrls) -> dict[str, dict[str, str]]:
-    """Name the content of every table."""
-    return {"agent": await digests("agent", databases.agent), "auth": await digests("auth", databases.auth)}
-
-
-async def execute(url: str, *statements: str) -> None:
-    """Change a database behind the program's back."""
-    engine = create_engine(parse_url(url, "TEST"), "tests", migrating=True)
-    async with engine.begin() as connection:
-        for statement in statements:
-            await connection.execute(text(statement))
-    await engine.dispose()
 
 
 def backups(operator: Operator, *arguments: str) -> dict[str, Path]:
@@ -78,7 +45,7 @@ async def test_what_was_backed_up_comes_back(filled: DatabaseUrls, operator: Ope
             assert path.stat().st_mode & 0o777 == 0o600
     assert len(list((operator.folder / "kept").iterdir())) == 4
     await execute(filled.agent, "DELETE FROM sessions", "DROP TABLE session_counters")
-    await execute(filled.auth, "UPDATE users SET username = 'mallory'")
+    await execute(filled.auth, "UPDATE users SET password_hash = 'mallory'")
     for module, file in files.items():
         operator.told("restore", str(file), "--module", module)
 
@@ -232,7 +199,10 @@ async def test_a_backup_under_load_is_whole(
                 await ada.say(session, "count to 5")
                 answered += 1
 
-            taking = asyncio.create_task(asyncio.to_thread(lambda: [backups(operator) for _ in range(2)]))
+            def take() -> list[dict[str, Path]]:
+                return [backups(operator) for _ in range(2)]
+
+            taking = asyncio.create_task(asyncio.to_thread(take))
             began = time.monotonic()
             while not taking.done():
                 asked += 1

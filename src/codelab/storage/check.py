@@ -108,7 +108,7 @@ async def _check_indexes(connection: AsyncConnection, schema: ModuleSchema) -> l
     query = text(
         "SELECT i.indexrelid::bigint, c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
         " JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'btree' AND i.indisvalid"
-        " AND i.indrelid IN (SELECT to_regclass(quote_ident(n)) FROM unnest(:names) n) ORDER BY 2"
+        " AND i.indrelid IN (SELECT to_regclass(quote_ident(n)) FROM unnest(CAST(:names AS text[])) n) ORDER BY 2"
     )
     found: list[Finding] = []
     for key, name in (await connection.execute(query, {"names": list(schema.metadata.tables)})).all():

@@ -112,7 +112,7 @@ async def _count(connection: AsyncConnection, tables: Sequence[str]) -> dict[str
 
 def _full_names(connection: Connection, tables: Sequence[str]) -> list[str]:
     query = text(
-        "SELECT quote_ident(s.nspname) || '.' || quote_ident(c.relname) FROM unnest(:names) n"
+        "SELECT quote_ident(s.nspname) || '.' || quote_ident(c.relname) FROM unnest(CAST(:names AS text[])) n"
         " JOIN pg_class c ON c.oid = to_regclass(quote_ident(n)) JOIN pg_namespace s ON s.oid = c.relnamespace"
     )
     return list(connection.execute(query, {"names": list(tables)}).scalars())

@@ -107,7 +107,8 @@ def _look_inside(connection: Connection, schema: ModuleSchema, status: ModuleSta
     names = [name for name in sorted(schema.metadata.tables) if name in present]
     if connection.dialect.name == "postgresql":
         sizes = text(
-            "SELECT coalesce(sum(pg_total_relation_size(to_regclass(quote_ident(n)))), 0) FROM unnest(:names) n"
+            "SELECT coalesce(sum(pg_total_relation_size(to_regclass(quote_ident(n)))), 0)"
+            " FROM unnest(CAST(:names AS text[])) n"
         )
         status.size = int(connection.execute(sizes, {"names": names}).scalar_one())
         if estimate:
@@ -119,6 +120,8 @@ def _look_inside(connection: Connection, schema: ModuleSchema, status: ModuleSta
 
 
 def _estimate(connection: Connection, names: list[str]) -> dict[str, int]:
-    query = text("SELECT n, reltuples::bigint FROM unnest(:names) n JOIN pg_class ON oid = to_regclass(quote_ident(n))")
+    query = text(
+        "SELECT n, reltuples::bigint FROM unnest(CAST(:names AS text[])) n JOIN pg_class ON oid = to_regclass(quote_ident(n))"
+    )
     rows: Any = connection.execute(query, {"names": names})
     return dict(tuple(row) for row in rows)
