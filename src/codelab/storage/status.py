@@ -121,7 +121,8 @@ def _look_inside(connection: Connection, schema: ModuleSchema, status: ModuleSta
 
 def _estimate(connection: Connection, names: list[str]) -> dict[str, int]:
     query = text(
-        "SELECT n, reltuples::bigint FROM unnest(CAST(:names AS text[])) n JOIN pg_class ON oid = to_regclass(quote_ident(n))"
+        "SELECT n, reltuples::bigint FROM unnest(CAST(:names AS text[])) n"
+        " JOIN pg_class ON oid = to_regclass(quote_ident(n))"
     )
     rows: Any = connection.execute(query, {"names": names})
     return dict(tuple(row) for row in rows)

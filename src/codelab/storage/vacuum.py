@@ -84,7 +84,8 @@ def _vacuum_file(path: Path) -> tuple[int, int]:
 async def _vacuum_tables(url: DatabaseUrl, schema: ModuleSchema) -> Vacuumed:
     engine = create_engine(url, f"codelab.{schema.module}.vacuum", migrating=True)
     size = text(
-        "SELECT coalesce(sum(pg_total_relation_size(to_regclass(quote_ident(n)))), 0) FROM unnest(CAST(:names AS text[])) n"
+        "SELECT coalesce(sum(pg_total_relation_size(to_regclass(quote_ident(n)))), 0)"
+        " FROM unnest(CAST(:names AS text[])) n"
     )
     try:
         async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
