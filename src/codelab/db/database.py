@@ -21,7 +21,7 @@ from codelab.db.engine import MIGRATION_BUSY_TIMEOUT_MS, create_engine, writing
 from codelab.db.faults import FAILURES, reason
 from codelab.db.migrate import refuse_foreign, upgrade
 from codelab.db.serving import claim_of, claim_or_refuse
-from codelab.db.writer import Transaction, Writer
+from codelab.db.writer import Transaction, Writer, expect_last, write_last
 from codelab.errors import StartError, Unavailable
 
 if TYPE_CHECKING:
@@ -116,8 +116,10 @@ class Database:
         """
         async with AsyncSession(writing(self.engine), expire_on_commit=False) as session:
             transaction = Transaction(session)
+            expect_last(session)
             async with session.begin():
                 result = await unit(transaction)
+                await write_last(session)
         transaction.committed()
         return result
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Table, and_, false, func, insert, literal, not_, or_, select, update
+from sqlalchemy import Table, and_, exists, func, insert, literal, not_, or_, select, update
 
 from codelab.agent.models import (
     AgentContext,
+    FoldedRange,
     Message,
     PendingApproval,
     Session,
@@ -32,6 +33,7 @@ turns = cast("Table", Turn.__table__)
 messages = cast("Table", Message.__table__)
 calls = cast("Table", ToolCall.__table__)
 approvals = cast("Table", PendingApproval.__table__)
+folded = cast("Table", FoldedRange.__table__)
 contexts = cast("Table", AgentContext.__table__)
 
 #: Rows that one finding names at most.
@@ -66,9 +68,10 @@ def _gaps() -> CTE:
     )
 
 
-def _is_folded(gaps: CTE) -> ColumnElement[bool]:  # noqa: ARG001 - nothing is folded yet
-    """The condition that a gap is one which folding made."""
-    return false()
+def _is_folded(gaps: CTE) -> ColumnElement[bool]:
+    """The condition that a gap lies in the deltas that were folded away; no gap spans two messages."""
+    inside = (folded.c.first_seq <= gaps.c.first) & (gaps.c.last <= folded.c.last_seq)
+    return exists().where(folded.c.session_db_id == gaps.c.session_db_id, inside)
 
 
 async def _find_gaps(connection: AsyncConnection) -> list[Finding]:
@@ -83,9 +86,24 @@ async def _find_gaps(connection: AsyncConnection) -> list[Finding]:
     cut = select(
         literal("session"), sessions.c.id, literal("ends at seq"), newest, literal("of"), sessions.c.last_seq
     ).where(sessions.c.last_seq > newest)
-    return found + await _find(
-        connection, "events", cut, "{count} event logs end too early: their newest events are lost"
+    found += await _find(connection, "events", cut, "{count} event logs end too early: their newest events are lost")
+    there = (
+        select(func.count())
+        .select_from(events)
+        .where(
+            events.c.session_db_id == folded.c.session_db_id,
+            events.c.seq.between(folded.c.first_seq, folded.c.last_seq),
+        )
+        .scalar_subquery()
     )
+    missing = folded.c.last_seq - folded.c.first_seq + 1 - there
+    holes = (
+        select(literal("session"), sessions.c.id, literal("seq"), folded.c.first_seq, literal("to"), folded.c.last_seq)
+        .join(sessions, sessions.c.db_id == folded.c.session_db_id)
+        .where(missing > folded.c.deltas)
+    )
+    told = "{count} folded ranges lack more events than were folded: events were lost"
+    return found + await _find(connection, "events", holes, told)
 
 
 def _newest() -> ColumnElement[int]:
