@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from codelab.agent.folding import fold
+from codelab.db import now
+from codelab.db.upkeep import Batches
 
 if TYPE_CHECKING:
     from tests.support.server import Running
@@ -15,7 +20,7 @@ LOGIN = {"grant_type": "password", "client_id": "codelab-flutter-app", "username
 
 
 async def fill(server: Running) -> None:
-    """Hold turns with answers, calls, an approval that is decided and one that waits; rotate a refresh token twice."""
+    """Hold turns with answers, calls, an approval that is decided and one that waits; rotate refresh tokens; fold."""
     login = await server.http.post("/oauth/token", data={**LOGIN, "password": "correct horse battery"})
     assert login.status_code == 200, login.text
     refresh = login.json()["refresh_token"]
@@ -45,3 +50,5 @@ async def fill(server: Running) -> None:
     async with asyncio.timeout(30):  # the runner's tasks end a moment after the event
         while server.app.state.agent.runner.running:
             await asyncio.sleep(0.01)
+    database = server.app.state.agent.database
+    assert await fold(database, Batches(database), now() + timedelta(seconds=1))

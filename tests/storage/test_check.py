@@ -79,6 +79,8 @@ async def test_it_is_right_beside_a_running_server(migrated: DatabaseUrls, tmp_p
 #: What was done, which check finds it and with which words, and whether --repair mends it.
 DAMAGES: Sequence[tuple[str, str, str, bool]] = [
     ("DELETE FROM session_events WHERE seq = 3", "events", "gaps in the event log", False),
+    ("UPDATE folded_ranges SET deltas = deltas - 1", "events", "lack more events than were folded", False),
+    ("DELETE FROM folded_ranges", "events", "gaps in the event log", False),
     ("UPDATE sessions SET last_seq = last_seq + 5", "events", "their newest events are lost", False),
     ("UPDATE sessions SET last_seq = 1 WHERE last_seq > 1", "last_seq", "last_seq below", True),
     ("UPDATE sessions SET message_count = message_count + 1", "message_count", "another message_count", True),
