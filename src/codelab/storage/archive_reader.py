@@ -24,7 +24,7 @@ else:
     from backports import zstd
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
     from pathlib import Path
     from typing import IO, Any, Self
 
@@ -55,7 +55,7 @@ class ArchivedModule:
         self._members: Iterator[tuple[str, int, IO[bytes]]] | None = None
         self._next: tuple[str, int, IO[bytes]] | None = None
 
-    async def read(self, table: Table) -> AsyncIterator[Batch]:
+    async def read(self, table: Table) -> AsyncGenerator[Batch]:
         """Give the rows of a table.
 
         Raises:
