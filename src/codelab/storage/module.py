@@ -10,11 +10,11 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
     from codelab.db.schema import ModuleSchema
 
-__all__ = ("Check", "Finding", "ModuleStorage", "Root")
+__all__ = ("Check", "Finding", "ModuleStorage", "Root", "Trail")
 
 
 class Root(NamedTuple):
@@ -51,6 +51,18 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Trail:
+    """The table whose rows outlive the people that they tell of: of an erased one ``emptied`` columns become NULL.
+
+    ``record`` adds the row which says that the data of the person with this id was erased.
+    """
+
+    person: Root
+    emptied: tuple[str, ...]
+    record: Callable[[AsyncSession, str], Awaitable[None]]
+
+
+@dataclass(frozen=True)
 class ModuleStorage:
     """Describe a module's data.
 
@@ -63,4 +75,5 @@ class ModuleStorage:
     person_name: Root | None = None
     person_roots: tuple[Root, ...] = ()
     session_root: Root | None = None
+    trail: Trail | None = None
     checks: tuple[Check, ...] = ()
