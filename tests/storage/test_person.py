@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from codelab.auth.storage import describe
 from codelab.installation import MODULES
 from tests.storage.commands import digests, document, environ, refused
 from tests.storage.hostile import ROWS, contents
@@ -21,20 +22,31 @@ from tests.support.server import make_settings, serving
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.support.databases import Template
+
 METADATA = {name: storage.schema.metadata for name, storage in MODULES.items()}
 #: Stands in every text of Ada's that has room for it.
 SECRET = "the-secret-of-ada"
 
 
 @pytest.fixture
-def people(hostile: DatabaseUrls, make: Callable[[str], str], dialect: str) -> DatabaseUrls:
+def people(
+    hostile: DatabaseUrls,
+    sqlite_template: Template,
+    make: Callable[[str], str],
+    dialect: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> DatabaseUrls:
     """Ada owns every second session, Bob the others; the ids of two of their sessions are the same."""
+    monkeypatch.setenv("AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE", str(sqlite_template.key_file))
     with closing(sqlite3.connect(hostile.auth.removeprefix("sqlite:///"))) as auth, auth:
         (ada,), (bob,) = auth.execute("SELECT id FROM users ORDER BY rowid LIMIT 2").fetchall()
         for number, name in ((1, "ada"), (2, "bob")):
             auth.execute("UPDATE users SET username = ? WHERE rowid = ?", (name, number))
         auth.execute("UPDATE refresh_tokens SET user_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
         auth.execute("UPDATE audit_logs SET user_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
+        auth.execute("UPDATE audit_logs SET erased_at = NULL")
+        auth.execute("DELETE FROM auth_audit_head WHERE id <> 1")
         auth.execute("UPDATE audit_logs SET user_agent = ? WHERE user_id = ?", (SECRET, ada))
     with closing(sqlite3.connect(hostile.agent.removeprefix("sqlite:///"))) as agent, agent:
         agent.execute("DELETE FROM session_counters")
@@ -123,7 +135,7 @@ def test_a_person_is_erased(people: DatabaseUrls, dialect: str) -> None:
     assert answer["modules"]["auth"]["emptied"] == half
     for name, tables in before.items():
         for table, rows in tables.items():
-            if table != "audit_logs":
+            if "audit" not in table:
                 assert set(after[name][table]) <= set(rows)
                 gone = set(rows) - set(after[name][table])
                 assert len(gone) == answer["modules"][name]["rows"].get(table, 0), table
@@ -151,16 +163,29 @@ def test_nobody_is_erased_by_accident(people: DatabaseUrls) -> None:
     assert {name: contents(getattr(people, name), METADATA[name]) for name in METADATA} == before
 
 
+def test_the_key_of_the_trail_is_needed(people: DatabaseUrls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the key file the audit trail could not be kept whole: nothing is removed anywhere."""
+    before = {name: contents(getattr(people, name), METADATA[name]) for name in METADATA}
+    monkeypatch.setenv("AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE", "nowhere.key")
+
+    line = refused("erase", "--user", "ada", "--yes", databases=people, code=2)
+
+    assert "AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE: nowhere.key holds no key" in line
+    assert {name: contents(getattr(people, name), METADATA[name]) for name in METADATA} == before
+
+
 async def test_beside_a_server(databases: DatabaseUrls, tmp_path: Path) -> None:
     """A person is erased while a server runs: their token ends, everybody else's sessions go on."""
-    async with serving(make_settings(databases, tmp_path)) as server:
+    settings = make_settings(databases, tmp_path)
+    async with serving(settings) as server:
         ada, bob = await server.person("ada"), await server.person("bob")
         sessions = {person.id: await person.session() for person in (ada, bob)}
         for person in (ada, bob):
             await person.say(sessions[person.id], SECRET)
             await person.until(sessions[person.id], "turn.completed", "turn.failed")
 
-        variables = clean_environ(tmp_path, **environ(databases))
+        key_file = str(tmp_path / "auth.key")
+        variables = clean_environ(tmp_path, **environ(databases), AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE=key_file)
         arguments = ("db", "erase", "--user", "ada", "--yes", "--json")
         answer = await asyncio.to_thread(run_codelab, *arguments, folder=tmp_path, environ=variables)
 
@@ -171,3 +196,7 @@ async def test_beside_a_server(databases: DatabaseUrls, tmp_path: Path) -> None:
         assert (await bob.history(sessions[bob.id]))[0]["content"] == SECRET
         await bob.say(sessions[bob.id], "and on")
         assert len(await bob.history(sessions[bob.id])) >= 3
+
+        async with server.app.state.auth.database.engine.connect() as connection:
+            for check in describe(settings.auth).checks:
+                assert [found for found in await check.find(connection) if found.severity == "fault"] == []

@@ -9,6 +9,7 @@ from litestar.di import Provide
 from litestar.plugins import InitPlugin
 
 from codelab.agent.agents import load_agents
+from codelab.agent.cleaning import clean
 from codelab.agent.log import EventLog
 from codelab.agent.providers import create_client
 from codelab.agent.providers.retry import RetryPolicy
@@ -17,6 +18,7 @@ from codelab.agent.sessions import SessionService
 from codelab.agent.storage import SCHEMA
 from codelab.agent.turns import CallTransitions, ModelCaller, Runner, Transitions, TurnService
 from codelab.db import Database, new_id, parse_url
+from codelab.db.upkeep import Upkeep
 from codelab.errors import StartError
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class AgentModule(InitPlugin):
             raise StartError(f"AGENT_RUNTIME__LLM_PROXY_URL or AGENT_RUNTIME__LLM_API_KEY: {error}") from None
         model = (settings.llm_model or FAKE_MODEL) if settings.llm_proxy_url else FAKE_MODEL
         self.log = EventLog(self.database)
+        self.upkeep = Upkeep("agent", lambda: clean(self.database, settings))
         calls = CallTransitions(self.log)
         transitions = Transitions(self.log, calls, agents, new_id())
         policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
@@ -100,8 +103,10 @@ class AgentModule(InitPlugin):
         try:
             await self.database.start(self._db_wait, alone=True)
             await self.runner.recover()
+            self.upkeep.start()
             yield
         finally:
             self.log.close()
+            await self.upkeep.stop()
             await self.runner.stop()
             await self.database.stop()

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from codelab.db.engine import writing
 from codelab.db.faults import FAILURES, reason
 from codelab.db.unfinished import refuse_unfinished
+from codelab.db.writer import expect_last, write_last
 from codelab.errors import StartError
 from codelab.storage.layout import revision_of, tables_at
 from codelab.storage.person import person_roots
@@ -75,20 +76,16 @@ async def _remove(session: AsyncSession, storage: ModuleStorage, person: str, wh
         # What is deleted is overwritten with zeros, in the tables and in their indexes.
         await connection.exec_driver_sql("PRAGMA secure_delete = ON")
     names, conditions = await connection.run_sync(_conditions, storage, person, where)
-    emptied = 0
-    if (trail := storage.trail) is not None:
-        condition = conditions.pop(trail.person.table)
-        columns = ", ".join(f"{quoted(column)} = NULL" for column in trail.emptied)
-        found = await connection.exec_driver_sql(f"UPDATE {quoted(trail.person.table)} SET {columns} WHERE {condition}")
-        emptied = found.rowcount
+    expect_last(session)
+    # First, since the trail must not lose whom it tells of by a foreign key, unproven.
+    emptied = 0 if storage.erase_trail is None else await storage.erase_trail(session, person)
     rows = {}
     # Children first: which rows are theirs is told by the rows of their parents.
     for name in reversed(names):
         if name in conditions:
             found = await connection.exec_driver_sql(f"DELETE FROM {quoted(name)} WHERE {conditions[name]}")
             rows[name] = found.rowcount
-    if trail is not None:
-        await trail.record(session, person)
+    await write_last(session)
     return rows, emptied
 
 
@@ -102,7 +99,8 @@ def _conditions(
     if connection.dialect.name == "postgresql":
         # A row that a server adds meanwhile would be left without its parent, or keep it from being removed.
         connection.execute(text("SET LOCAL lock_timeout = '30s'"))
-    names = tables_at(storage.schema, revision)
+    trail = storage.trail.table if storage.trail is not None else None
+    names = tuple(name for name in tables_at(storage.schema, revision) if name != trail)
     return names, owned(connection, names, person_roots(storage, person))
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from codelab.db.schema import ModuleSchema
 
-__all__ = ("Check", "Finding", "ModuleStorage", "Root", "Trail")
+__all__ = ("Check", "Finding", "ModuleStorage", "Root")
 
 
 class Root(NamedTuple):
@@ -51,29 +51,19 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Trail:
-    """The table whose rows outlive the people that they tell of: of an erased one ``emptied`` columns become NULL.
-
-    ``record`` adds the row which says that the data of the person with this id was erased.
-    """
-
-    person: Root
-    emptied: tuple[str, ...]
-    record: Callable[[AsyncSession, str], Awaitable[None]]
-
-
-@dataclass(frozen=True)
 class ModuleStorage:
     """Describe a module's data.
 
     ``person_name`` is where the names of people are, in the module that knows them; ``person_roots`` hold the id of a
     user, ``session_root`` the id of a session; what belongs to a row of them is found by the foreign keys that lead to
-    it.
+    it. ``trail`` are rows that tell of people and outlive them: they are in no archive of one person, and of a person
+    who is erased ``erase_trail`` empties them, adds one that says so, and returns how many it emptied.
     """
 
     schema: ModuleSchema
     person_name: Root | None = None
     person_roots: tuple[Root, ...] = ()
     session_root: Root | None = None
-    trail: Trail | None = None
+    trail: Root | None = None
+    erase_trail: Callable[[AsyncSession, str], Awaitable[int]] | None = None
     checks: tuple[Check, ...] = ()

@@ -49,7 +49,8 @@ async def select_rows(snapshot: Snapshot, storage: ModuleStorage, *, person: str
     Raises:
         CodelabError: there is no such session, or several people have one with this id.
     """
-    names = [table.name for table in snapshot.tables]
+    trail = storage.trail.table if storage.trail is not None else None
+    names = [table.name for table in snapshot.tables if table.name != trail]
 
     def select(connection: Connection) -> dict[str, str]:
         roots = person_roots(storage, person) if person is not None else {}

@@ -45,10 +45,11 @@ async def _erase(user: str, env_file: Path | None, report: Report, *, yes: bool)
     installation = load_installation(env_file)
     people = installation.people
     person = await find_person(people.url, people.storage, user)
+    if not yes and not sys.stdin.isatty():
+        raise StartError("erase: there is nobody to ask here; say --yes.")
+    # What cannot be done in one module must not be half done in another.
+    planned = await _each(installation, person, dry_run=True)
     if not yes:
-        if not sys.stdin.isatty():
-            raise StartError("erase: there is nobody to ask here; say --yes.")
-        planned = await _each(installation, person, dry_run=True)
         rows = sum(sum(erased.rows.values()) for erased in planned.values())
         click.confirm(f"Remove {user!r} ({person}) and {rows:,} rows for good?", abort=True, err=True)
     done = await _each(installation, person, dry_run=False)
