@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import shutil
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 def make(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
     """Call it with a dialect for the URL of one more empty database."""
     made: list[str] = []
+    numbers = itertools.count()
 
     def make(dialect: str) -> str:
         if dialect == "sqlite":
-            return f"sqlite:///{tmp_path}/made-{len(list(tmp_path.iterdir()))}.db"
+            return f"sqlite:///{tmp_path}/made-{next(numbers)}.db"
         server: PostgresServer = request.getfixturevalue("postgresql")
         made.append(server.create())
         return made[-1]
