@@ -6,6 +6,7 @@ are loaded, and their digests compared with the manifest before the commit.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tarfile
 from hashlib import sha256
@@ -24,7 +25,7 @@ else:
     from backports import zstd
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
     from pathlib import Path
     from typing import IO, Any, Self
 
@@ -55,7 +56,7 @@ class ArchivedModule:
         self._members: Iterator[tuple[str, int, IO[bytes]]] | None = None
         self._next: tuple[str, int, IO[bytes]] | None = None
 
-    async def read(self, table: Table) -> AsyncIterator[Batch]:
+    async def read(self, table: Table) -> AsyncGenerator[Batch]:
         """Give the rows of a table.
 
         Raises:
@@ -69,17 +70,21 @@ class ArchivedModule:
         while self._next is not None:
             name, _, content = self._next
             if name.startswith(prefix):
-                for lines in _lines(name, content):
-                    try:
-                        rows = [decode(line) for line in lines]
-                    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                        raise CodelabError(f"{self._file}: {name}: a line is no row of the table: {error}") from None
-                    if any(b"\\u0000" in line for line in lines) and any(_holds_nul(row) for row in rows):
-                        raise CodelabError(f"{self._file}: {name}: a text holds U+0000")
-                    yield Batch(lines, rows)
+                with _readable(self._file):
+                    for lines in _lines(name, content):
+                        yield self._batch(name, lines, decode)
             elif fmt.PART.fullmatch(name) and name.startswith(f"{self._module}/"):
                 return  # the next table's
             self._next = next(self._members, None)
+
+    def _batch(self, name: str, lines: list[bytes], decode: Callable[[bytes], Any]) -> Batch:
+        try:
+            rows = [decode(line) for line in lines]
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CodelabError(f"{self._file}: {name}: a line is no row of the table: {error}") from None
+        if any(b"\\u0000" in line for line in lines) and any(_holds_nul(row) for row in rows):
+            raise CodelabError(f"{self._file}: {name}: a text holds U+0000")
+        return Batch(lines, rows)
 
 
 def read_manifest(file: Path, progress: Progress) -> fmt.Manifest:
@@ -90,6 +95,11 @@ def read_manifest(file: Path, progress: Progress) -> fmt.Manifest:
             program.
     """
     progress.begin("check the archive", None)
+    with _readable(file):
+        return _check(file, progress)
+
+
+def _check(file: Path, progress: Progress) -> fmt.Manifest:
     sums: list[str] = []
     header: fmt.Header | None = None
     manifest: fmt.Manifest | None = None
@@ -196,25 +206,32 @@ def _altered(file: Path, name: str) -> CodelabError:
     )
 
 
-def _members(file: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Give the name, size and content of each member; only plain files are taken."""
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Say in one line what is wrong with a file."""
     try:
-        with (
-            zstd.open(file, "rb") as raw,
-            tarfile.open(fileobj=raw, mode="r|", tarinfo=_Plain) as tar,
-        ):
-            for member in tar:
-                content = tar.extractfile(member)
-                assert content is not None
-                yield member.name, member.size, content
-            # What follows the end of the tar belongs to it, or was added.
-            while rest := raw.read(_CHUNK):
-                if rest.strip(b"\x00"):
-                    raise _altered(file, "the end")
+        yield
     except (tarfile.TarError, zstd.ZstdError, EOFError, UnicodeError) as error:
         raise CodelabError(f"{file}: is no whole archive of codelab: {error}; nothing was imported") from None
     except OSError as error:
         raise CodelabError(f"{file}: cannot be read: {error.strerror or error}") from None
+
+
+def _members(file: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """Give the name, size and content of each member; only plain files are taken."""
+    with (
+        _readable(file),
+        zstd.open(file, "rb") as raw,
+        tarfile.open(fileobj=raw, mode="r|", tarinfo=_Plain) as tar,
+    ):
+        for member in tar:
+            content = tar.extractfile(member)
+            assert content is not None
+            yield member.name, member.size, content
+        # What follows the end of the tar belongs to it, or was added.
+        while rest := raw.read(_CHUNK):
+            if rest.strip(b"\x00"):
+                raise _altered(file, "the end")
 
 
 def _lines(name: str, content: IO[bytes]) -> Iterator[list[bytes]]:

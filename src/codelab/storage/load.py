@@ -17,7 +17,7 @@ from sqlalchemy import inspect, text
 from codelab.db import Database
 from codelab.db.faults import FAILURES
 from codelab.db.serving import claim_of, claim_or_refuse
-from codelab.db.unfinished import mark, unmark
+from codelab.db.unfinished import mark, mark_of, unmark
 from codelab.errors import CodelabError, StartError
 from codelab.storage.digest import TableDigest
 from codelab.storage.layout import known_revision, migrate_to, revision_of, tables_at
@@ -25,7 +25,7 @@ from codelab.storage.rows import open_rows
 from codelab.storage.values import describe, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -75,7 +75,7 @@ class Source(Protocol):
         """The digests that are known before, from the manifest of an archive."""
         ...
 
-    def read(self, table: Table) -> AsyncIterator[Batch]:
+    def read(self, table: Table) -> AsyncGenerator[Batch]:
         """Give the rows of a table."""
         ...
 
@@ -135,6 +135,7 @@ async def _target(job: Job, claimed: set[object]) -> AsyncIterator[None]:
         async with _alone(job, database, claimed):
             async with open_rows(job.url, writing=True) as rows, rows.transaction():
                 await rows.call(_refuse, job)
+                before = await rows.call(mark_of, job.schema)
                 await rows.call(mark, job.schema, job.operation, job.remedy)
             job.marked = True
             try:
@@ -144,8 +145,8 @@ async def _target(job: Job, claimed: set[object]) -> AsyncIterator[None]:
                     # A database that is away keeps the mark, and so is refused until the command was run again.
                     with contextlib.suppress(StartError):
                         async with open_rows(job.url, writing=True) as rows, rows.transaction():
-                            await rows.call(unmark, job.schema)
-                        job.marked = False
+                            job.done = await rows.call(_take_mark_away, job.schema, before)
+                        job.marked = not job.done and before is not None
                 raise
     finally:
         await database.stop()
@@ -170,6 +171,17 @@ async def _alone(job: Job, database: Database, claimed: set[object]) -> AsyncIte
     finally:
         with contextlib.suppress(*FAILURES):
             await claim.release()
+
+
+def _take_mark_away(connection: Connection, schema: ModuleSchema, before: tuple[str, str] | None) -> bool:
+    """Put the mark of before in the place of ours; tell whether it was gone, since the rows had been committed."""
+    if mark_of(connection, schema) is None:
+        return True
+    if before is None:
+        unmark(connection, schema)
+    else:
+        mark(connection, schema, *before)
+    return False
 
 
 def _refuse(connection: Connection, job: Job) -> None:
@@ -198,7 +210,11 @@ async def _fill(job: Job, progress: Progress) -> None:
             for source, target in zip(job.source.tables, targets, strict=True):
                 progress.begin(f"{job.schema.module}: {source.name}", job.source.counts.get(source.name))
                 digest = job.digests[source.name] = TableDigest()
-                await rows.write(target, _counted(job.source.read(source), digest, progress))
+                async with (
+                    contextlib.aclosing(job.source.read(source)) as batches,
+                    contextlib.aclosing(_counted(batches, digest, progress)) as counted,
+                ):
+                    await rows.write(target, counted)
                 if source.name in job.source.expected and digest != job.source.expected[source.name]:
                     raise CodelabError(f"{source.name}: the rows are not those that the manifest tells of")
             await rows.complete(targets)
@@ -228,7 +244,7 @@ def _make_tables(connection: Connection, job: Job) -> None:
         connection.execute(text(f"DELETE FROM {quoted(name)}"))
 
 
-async def _counted(batches: AsyncIterator[Batch], digest: TableDigest, progress: Progress) -> AsyncIterator[Batch]:
+async def _counted(batches: AsyncIterator[Batch], digest: TableDigest, progress: Progress) -> AsyncGenerator[Batch]:
     async for batch in batches:
         digest.add(batch.lines)
         yield batch
@@ -239,9 +255,10 @@ async def _verify(rows: Rows, table: Table, job: Job, progress: Progress) -> Non
     wanted = job.digests[table.name]
     progress.begin(f"{job.schema.module}: verify {table.name}", wanted.rows)
     found = TableDigest()
-    async for batch in rows.read(table):
-        found.add(batch.lines)
-        progress.advance(len(batch.lines))
+    async with contextlib.aclosing(rows.read(table)) as batches:
+        async for batch in batches:
+            found.add(batch.lines)
+            progress.advance(len(batch.lines))
     if found != wanted:
         raise CodelabError(
             f"{table.name}: what was written is not what was read ({wanted.rows} rows sent, {found.rows} found, "

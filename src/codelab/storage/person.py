@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from codelab.errors import CodelabError
+from codelab.storage.snapshot import open_snapshot
 from codelab.storage.subset import equals, owned, with_parents
 from codelab.storage.values import quoted
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from codelab.db.urls import DatabaseUrl
     from codelab.storage.module import ModuleStorage
     from codelab.storage.snapshot import Snapshot
 
-__all__ = ("person_id", "person_roots", "select_rows")
+__all__ = ("find_person", "person_roots", "select_rows")
 
 
-async def person_id(snapshot: Snapshot, storage: ModuleStorage, name: str) -> str:
+async def find_person(url: DatabaseUrl, storage: ModuleStorage, name: str) -> str:
     """Return the id of the person with a name, from the module that knows people.
 
     Raises:
@@ -28,7 +30,8 @@ async def person_id(snapshot: Snapshot, storage: ModuleStorage, name: str) -> st
     assert storage.person_name is not None
     table, column = storage.person_name
     (key,) = (root.column for root in storage.person_roots if root.table == table)
-    found = await snapshot.rows.call(_find, table, column, key, name)
+    async with open_snapshot(url, storage.schema) as snapshot:
+        found = await snapshot.rows.call(_find, table, column, key, name)
     if found is None:
         raise CodelabError(f"nobody has the user name {name!r}")
     return found
@@ -46,7 +49,8 @@ async def select_rows(snapshot: Snapshot, storage: ModuleStorage, *, person: str
     Raises:
         CodelabError: there is no such session, or several people have one with this id.
     """
-    names = [table.name for table in snapshot.tables]
+    trail = storage.trail.table if storage.trail is not None else None
+    names = [table.name for table in snapshot.tables if table.name != trail]
 
     def select(connection: Connection) -> dict[str, str]:
         roots = person_roots(storage, person) if person is not None else {}

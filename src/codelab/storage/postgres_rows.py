@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
@@ -14,11 +15,12 @@ import msgspec
 from sqlalchemy import text
 
 from codelab.db.engine import create_engine
+from codelab.db.faults import FAILURES
 from codelab.errors import CodelabError
 from codelab.storage.values import Batch, Column, Kind, Table, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -59,26 +61,37 @@ class PostgresRows:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """Hold one transaction: a snapshot for a reader, all or nothing for a writer."""
-        async with self._connection.begin():
+        transaction = await self._connection.begin()
+        try:
             # The driver's transaction begins with its first statement, and the snapshot with it.
             await self._connection.execute(text("SELECT 1"))
             yield
+        except BaseException:
+            try:
+                await transaction.rollback()
+            except FAILURES:
+                # A COPY was cut, or the server is away: it takes everything back when the connection is gone.
+                await self._connection.invalidate()
+            raise
+        await transaction.commit()
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call ``function(connection, *arguments)`` with the SQLAlchemy connection, in the open transaction."""
         return await self._connection.run_sync(function, *arguments)
 
-    async def read(self, table: Table, where: str = "") -> AsyncIterator[Batch]:
+    async def read(self, table: Table, where: str = "") -> AsyncGenerator[Batch]:
         """Give the rows of a table, or those that a condition in SQL names, in batches."""
         floats = [place for place, column in enumerate(table.columns) if column.kind is Kind.FLOAT]
         # One chunk waits while another is worked on; then the driver stops reading, and the server writing.
         chunks: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        left = False
 
         async def copy() -> None:
             try:
                 await self._raw.copy_from_query(_read_sql(table, where), output=chunks.put, format="text")
             finally:
-                await chunks.put(None)
+                if not left:
+                    await chunks.put(None)
 
         task = asyncio.create_task(copy())
         rest = b""
@@ -91,10 +104,9 @@ class PostgresRows:
             await task
         finally:
             if not task.done():
+                left = True
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, asyncpg.PostgresError):
-                    while await chunks.get() is not None:
-                        pass
+                with contextlib.suppress(asyncio.CancelledError, *FAILURES):
                     await task
 
     async def write(self, table: Table, batches: AsyncIterator[Batch]) -> None:
@@ -181,7 +193,11 @@ def _portable(column: Column) -> str:
         case Kind.BOOLEAN:
             value = f"{name}::int::text"
         case Kind.TIMESTAMP:
-            value = f"""to_char({name} AT TIME ZONE 'UTC', '"\\""YYYY-MM-DD"T"HH24:MI:SS.US"Z\\""')"""
+            # "infinity" has no such form. It stays what it is, and no other database can be filled with it.
+            value = (
+                f"""coalesce(to_char({name} AT TIME ZONE 'UTC', '"\\""YYYY-MM-DD"T"HH24:MI:SS.US"Z\\""'), """
+                f"""'"' || {name}::text || '"')"""
+            )
         case Kind.BINARY:
             value = f"'\"' || encode({name}, 'hex') || '\"'"
         case Kind.UUID:
@@ -197,25 +213,28 @@ def _with_floats(line: bytes, floats: list[int]) -> bytes:
     for place in floats:
         if row[place] is not None:
             row[place] = float(row[place])
+            if not math.isfinite(row[place]):
+                raise CodelabError("a number that is infinite, or none, cannot be moved")
     return msgspec.json.encode(row)
 
 
+#: What may stand beside U+0000, which no text holds: the marks that survive while the text between them is escaped.
+_TAB, _LINE, _NULL, _BINARY = "\x00t", "\x00n", "\x00N", "\x00x"
+
+
 def _copy_text(rows: Iterable[Sequence[Any]], binary: list[int]) -> bytes:
-    """Write rows in the text format of COPY (PostgreSQL, COPY, "Text Format")."""
+    """Write rows in the text format of COPY (PostgreSQL, COPY, "Text Format"), escaping a batch at once."""
     lines = []
     for row in rows:
-        fields = ["\\N" if value is None else _escape(value) if type(value) is str else str(value) for value in row]
+        fields = [_NULL if value is None else value if type(value) is str else str(value) for value in row]
         for place in binary:
             if row[place] is not None:
-                fields[place] = "\\\\x" + row[place]
-        lines.append("\t".join(fields))
+                fields[place] = _BINARY + row[place]
+        lines.append(_TAB.join(fields))
     lines.append("")
-    return "\n".join(lines).encode()
-
-
-def _escape(value: str) -> str:
-    if "\\" in value:
-        value = value.replace("\\", "\\\\")
-    if not value.isprintable():
-        value = value.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
-    return value
+    text = _LINE.join(lines)
+    for raw, escaped in (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        text = text.replace(raw, escaped)
+    for mark, written in ((_TAB, "\t"), (_LINE, "\n"), (_NULL, "\\N"), (_BINARY, "\\\\x")):
+        text = text.replace(mark, written)
+    return text.encode()

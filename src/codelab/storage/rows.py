@@ -11,7 +11,7 @@ from codelab.storage.postgres_rows import PostgresRows
 from codelab.storage.sqlite_rows import SqliteRows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
     from codelab.db.urls import DatabaseUrl
@@ -37,7 +37,7 @@ class Rows(Protocol):
         """Call ``function(connection, *arguments)`` with the SQLAlchemy connection, in the open transaction."""
         ...
 
-    def read(self, table: Table, where: str = "") -> AsyncIterator[Batch]:
+    def read(self, table: Table, where: str = "") -> AsyncGenerator[Batch]:
         """Give the rows of a table, or those that a condition in SQL names, in batches."""
         ...
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Unportable", "screen")
 
+_NUL = "holds U+0000"
 #: So many are named, of each table.
 NAMED = 1000
 _DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
@@ -59,14 +60,19 @@ def _screen(connection: Any, table: Table, where: str, *, limits: bool) -> list[
     raw: sqlite3.Connection = connection.connection.driver_connection
     scope = f"({where})" if where else "1"
     found = []
+    rules = [(column, *rule) for column in table.columns for rule in _rules(column, limits=limits)]
+    # Whole tables are read twice at most; again only to name what they hold.
+    suspect = [condition for _, condition, reason, _ in rules if reason != _NUL]
+    broken = f"SELECT 1 FROM {quoted(table.name)} WHERE {scope} AND ({' OR '.join(suspect)}) LIMIT 1"
+    utf8, nul = _texts(raw, table, scope)
     raw.text_factory = lambda data: data.decode(errors="replace")
-    for column in table.columns:
-        for condition, reason, replaceable in _rules(column, limits=limits):
+    if nul or raw.execute(broken).fetchone() is not None:
+        for column, condition, reason, replaceable in rules:
             query = f"SELECT {_keys(table)} FROM {quoted(table.name)} WHERE {scope} AND ({condition}) LIMIT {NAMED}"
             found += [
                 Unportable(table.name, _key(table, row), column.name, reason, replaceable) for row in raw.execute(query)
             ]
-    if not _is_utf8(raw, table, scope):
+    if not utf8:
         found += _without_utf8(raw, table, scope)
     raw.text_factory = str
     return found
@@ -78,7 +84,7 @@ def _rules(column: Column, *, limits: bool) -> Iterator[tuple[str, str, bool]]:
     match column.kind:
         case Kind.TEXT | Kind.UUID:
             yield f"typeof({name}) NOT IN ('text', 'null')", "is no text", False
-            yield f"instr({name}, char(0))", "holds U+0000", True
+            yield f"instr({name}, char(0))", _NUL, True
             if limits and column.length:
                 yield f"length({name}) > {column.length}", f"is longer than {column.length} characters", False
         case Kind.INTEGER:
@@ -94,21 +100,24 @@ def _rules(column: Column, *, limits: bool) -> Iterator[tuple[str, str, bool]]:
             yield f"typeof({name}) NOT IN ('blob', 'null')", "is not binary", False
 
 
-def _is_utf8(raw: sqlite3.Connection, table: Table, scope: str) -> bool:
+def _texts(raw: sqlite3.Connection, table: Table, scope: str) -> tuple[bool, bool]:
+    """Tell whether all text is UTF-8, and whether some may hold U+0000."""
     texts = [quoted(column.name) for column in table.columns if column.kind in {Kind.TEXT, Kind.UUID}]
     if not texts:
-        return True
+        return True, False
     # All in one value, which the driver decodes at once; a space keeps the parts of two broken characters apart.
     joined = " || ' ' || ".join(f"coalesce({text}, '')" for text in texts)
     raw.text_factory = str
+    nul = False
     try:
-        for _ in raw.execute(f"SELECT {joined} FROM {quoted(table.name)} WHERE {scope}"):
-            pass
+        for (value,) in raw.execute(f"SELECT {joined} FROM {quoted(table.name)} WHERE {scope}"):
+            # A BLOB in a column of text makes no text of the whole.
+            nul = nul or not isinstance(value, str) or "\x00" in value
     except sqlite3.OperationalError as error:
         if "UTF-8" not in str(error):
             raise
-        return False
-    return True
+        return False, True
+    return True, nul
 
 
 def _without_utf8(raw: sqlite3.Connection, table: Table, scope: str) -> list[Unportable]:

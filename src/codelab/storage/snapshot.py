@@ -13,7 +13,7 @@ from codelab.storage.rows import open_rows
 from codelab.storage.values import describe, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -52,15 +52,16 @@ class Snapshot:
         """Return which rows of a table are taken, in SQL; all when it is empty."""
         return "" if self.conditions is None else self.conditions.get(table.name, "1 = 0")
 
-    async def read(self, table: Table) -> AsyncIterator[Batch]:
+    async def read(self, table: Table) -> AsyncGenerator[Batch]:
         """Give the rows of a table.
 
         Raises:
             StartError: the database fails; the line names it, not the one that is written meanwhile.
         """
         try:
-            async for batch in self.rows.read(table, self.condition(table)):
-                yield batch
+            async with contextlib.aclosing(self.rows.read(table, self.condition(table))) as batches:
+                async for batch in batches:
+                    yield batch
         except FAILURES as error:
             raise StartError(f"{self.url.variable} ({self.url.masked}): {reason(error)}.") from None
 

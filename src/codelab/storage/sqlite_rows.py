@@ -15,11 +15,12 @@ from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
 from codelab.db.engine import MIGRATION_BUSY_TIMEOUT_MS
+from codelab.db.faults import FAILURES
 from codelab.errors import CodelabError
 from codelab.storage.values import BATCH_BYTES, Batch, Column, Kind, Table, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -69,7 +70,9 @@ class SqliteRows:
         try:
             yield
         except BaseException:
-            await self._run(transaction.rollback)
+            # Closing the connection takes everything back as well.
+            with contextlib.suppress(*FAILURES):
+                await self._run(transaction.rollback)
             raise
         await self._run(transaction.commit)
 
@@ -77,7 +80,7 @@ class SqliteRows:
         """Call ``function(connection, *arguments)`` with the SQLAlchemy connection, in the open transaction."""
         return await self._run(function, self._connection, *arguments)
 
-    async def read(self, table: Table, where: str = "") -> AsyncIterator[Batch]:
+    async def read(self, table: Table, where: str = "") -> AsyncGenerator[Batch]:
         """Give the rows of a table, or those that a condition in SQL names, in batches."""
         factory = _replace if table.name in self.scrubbed else str
         cursor = await self._run(self._raw.execute, read_sql(table, where))
@@ -130,7 +133,8 @@ class SqliteRows:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             # The thread must be idle before the transaction is ended.
-            self._raw.interrupt()
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it may have been closed just now
+                self._raw.interrupt()
             with contextlib.suppress(Exception):
                 await work
             raise

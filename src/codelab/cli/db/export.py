@@ -22,9 +22,9 @@ from codelab.cli.db.common import (
 )
 from codelab.cli.db.moving import document, nul_option, screened, tell_tables, telling_states
 from codelab.errors import CodelabError, StartError
+from codelab.text import reject_unstorable
 
 if TYPE_CHECKING:
-    from codelab.installation import Installation
     from codelab.storage.load import Source
 
 __all__ = ("export", "import_")
@@ -67,11 +67,14 @@ async def _export(
     file: Path, module: str, user: str | None, session: str | None, nul: str, env_file: Path | None, report: Report
 ) -> int:
     from codelab.storage.archive import write_archive
-    from codelab.storage.person import select_rows
+    from codelab.storage.person import find_person, select_rows
     from codelab.storage.snapshot import open_snapshot
 
+    reject_unstorable(user, "--user")
+    reject_unstorable(session, "--session")
     installation = load_installation(env_file)
-    person = await _person(installation, user) if user is not None else None
+    people = installation.people
+    person = await find_person(people.url, people.storage, user) if user is not None else None
     selection = {name: value for name, value in (("user", user), ("session", session)) if value is not None}
     async with AsyncExitStack() as stack:
         sources: dict[str, Source] = {}
@@ -99,16 +102,6 @@ async def _export(
         tell_tables(report, tallies)
     report.line(f"{file}: {size:,} bytes")
     return 0
-
-
-async def _person(installation: Installation, name: str) -> str:
-    """Return the id of a person, from the module that knows people."""
-    from codelab.storage.person import person_id
-    from codelab.storage.snapshot import open_snapshot
-
-    (store,) = (store for store in installation.stores.values() if store.storage.person_name is not None)
-    async with open_snapshot(store.url, store.storage.schema) as snapshot:
-        return await person_id(snapshot, store.storage, name)
 
 
 @click.command(name="import")
