@@ -20,7 +20,7 @@ from codelab.errors import CodelabError
 from codelab.storage.values import BATCH_BYTES, Batch, Column, Kind, Table, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -101,7 +101,7 @@ class SqliteRows:
         statement = f"INSERT INTO {quoted(table.name)} ({names}) VALUES ({places})"
         try:
             async for batch in batches:
-                await self._run(self._raw.executemany, statement, batch.values(table))
+                await self._run(_insert, self._raw, statement, batch.values(table))
         except (sqlite3.IntegrityError, OverflowError) as error:
             raise CodelabError(f"{table.name}: a row is refused: {error}") from None
 
@@ -116,7 +116,7 @@ class SqliteRows:
             CodelabError: a row refers to one that is not there.
         """
         for statement in self._indexes:
-            await self._run(self._raw.execute, statement)
+            await self._run(_execute, self._raw, statement)
         for table in tables:
             broken = await self._run(_broken_references, self._raw, table.name)
             if broken:
@@ -124,8 +124,8 @@ class SqliteRows:
 
     async def settle(self, tables: list[Table]) -> None:  # noqa: ARG002 - as for PostgreSQL, which needs them
         """Gather statistics, and move the new rows from the log into the file."""
-        await self._run(self._raw.execute, "PRAGMA optimize")
-        await self._run(self._raw.execute, "PRAGMA wal_checkpoint(TRUNCATE)")
+        await self._run(_execute, self._raw, "PRAGMA optimize")
+        await self._run(_execute, self._raw, "PRAGMA wal_checkpoint(TRUNCATE)")
 
     async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
         work = asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
@@ -193,6 +193,17 @@ def _place(column: Column, number: int) -> str:
             return f"codelab_unhex(?{number})"
         case _:
             return f"?{number}"
+
+
+# A cursor ends in its thread: elsewhere it would reset a statement that the next one, from the cache, already runs.
+
+
+def _execute(raw: sqlite3.Connection, statement: str) -> None:
+    raw.execute(statement).close()
+
+
+def _insert(raw: sqlite3.Connection, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+    raw.executemany(statement, rows).close()
 
 
 def _replace(text: bytes) -> str:
