@@ -150,7 +150,8 @@ async def test_orphans_are_removed_and_nothing_else(filled: DatabaseUrls) -> Non
     url = parse_url(filled.agent, "AGENT_RUNTIME__DB_URL")
     did = await mend(url, AGENT)
 
-    assert any("rows of messages whose sessions is not there" in sentence for sentence in did)
+    # Which of them by itself and which with its parent depends on the order, on PostgreSQL.
+    assert any("whose sessions is not there" in sentence for sentence in did)
     assert faults(await examine(AGENT, filled.agent)) == []
 
 
