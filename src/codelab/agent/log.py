@@ -145,6 +145,11 @@ class EventLog:
         """Return the ``seq`` of the newest event."""
         return await self._ask(events.newest_seq, session_db_id)
 
+    async def page(self, session_db_id: int, after: int, limit: int) -> tuple[list[Event], int]:
+        """Return the events after a cursor, ``limit`` at most, and the ``seq`` of the newest, which is not older."""
+        page = await self._ask(events.list_after, session_db_id, after, limit)
+        return page, await self.newest(session_db_id)
+
     async def follow(self, session_db_id: int, after: int, *, keep_alive: float) -> AsyncIterator[list[Event]]:
         """Yield batches of events after a cursor, first from the database, then as they are committed.
 

@@ -13,9 +13,12 @@ from codelab.errors import BadRequest
 from codelab.text import Input, canonical_json, reject_unstorable, scrub, scrub_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
+    from codelab.agent.repository.events import Event
 
 __all__ = (
     "ActiveTurn",
@@ -26,6 +29,7 @@ __all__ = (
     "ApprovalList",
     "ContextAnswer",
     "Decision",
+    "EventPage",
     "History",
     "HistoryMessage",
     "MessageAccepted",
@@ -295,6 +299,29 @@ class History(msgspec.Struct):
     current_agent: str
     agent_history: list[Switch]
     next_cursor: str | None
+
+
+class LoggedEvent(msgspec.Struct):
+    """One event of a session's log; ``data`` is the JSON that is stored."""
+
+    seq: int
+    type: str
+    data: dict[str, Any]
+    created_at: datetime
+
+
+class EventPage(msgspec.Struct):
+    """A page of the log; ``next_after`` is the cursor of the next one, ``latest`` the newest ``seq``."""
+
+    events: list[LoggedEvent]
+    next_after: int
+    latest: int
+
+    @classmethod
+    def of(cls, events: Sequence[Event], *, after: int, latest: int) -> Self:
+        """Make it from the events after a cursor."""
+        listed = [LoggedEvent(e.seq, e.type, msgspec.json.decode(e.data), e.created_at) for e in events]
+        return cls(listed, events[-1].seq if events else after, latest)
 
 
 class AgentContextInfo(msgspec.Struct):

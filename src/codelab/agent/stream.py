@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from codelab.agent.log import EventLog
     from codelab.agent.repository.events import Event
 
-__all__ = ("HEADERS", "read_cursor", "render")
+__all__ = ("HEADERS", "MEDIA_TYPE", "read_cursor", "render")
 
 #: Seconds between two comments on a silent stream, so that proxies keep it open.
 KEEP_ALIVE = 15.0
 #: Milliseconds after which a browser reconnects.
 RETRY_MS = 1000
+MEDIA_TYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 LATEST = "latest"
 
