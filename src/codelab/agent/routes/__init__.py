@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar import Router
 
-from codelab.agent.routes import agents, events, sessions, turns
+from codelab.agent.routes import agents, events, sessions, socket, turns
 from codelab.agent.routes.common import provide_principal
 from codelab.identity import require_scopes
 
@@ -15,7 +15,13 @@ def router() -> Router:
     """Gather the routes under ``/api/v1``."""
     return Router(
         "/api/v1",
-        route_handlers=[*agents.HANDLERS, *sessions.HANDLERS, *turns.HANDLERS, *events.HANDLERS],
+        route_handlers=[
+            *agents.HANDLERS,
+            *sessions.HANDLERS,
+            *turns.HANDLERS,
+            *events.HANDLERS,
+            *socket.HANDLERS,
+        ],
         guards=[require_scopes],
         dependencies={"principal": provide_principal},
         tags=["agent"],

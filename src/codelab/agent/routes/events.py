@@ -8,13 +8,13 @@ from litestar import Request, Response, get
 from litestar.datastructures.headers import Accept
 from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter, QueryParameter
-from litestar.response import Stream
 
 from codelab.agent.log import EventLog
+from codelab.agent.readers import Readers
 from codelab.agent.routes.common import Limit
 from codelab.agent.schemas import EventPage
 from codelab.agent.sessions import SessionService
-from codelab.agent.stream import HEADERS, MEDIA_TYPE, read_cursor, render
+from codelab.agent.stream import MEDIA_TYPE, EventStream, read_cursor
 from codelab.errors import BadRequest
 from codelab.identity import Principal
 
@@ -31,6 +31,8 @@ async def follow_events(
     principal: NamedDependency[Principal],
     sessions: NamedDependency[SessionService],
     log: NamedDependency[EventLog],
+    readers: NamedDependency[Readers],
+    send_timeout: NamedDependency[float],
     after: Annotated[str | None, QueryParameter(description="Cursor: a seq, or 'latest'.")] = None,
     last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID")] = None,
     form: Annotated[str | None, QueryParameter(name="format", description="'sse' or 'json'.")] = None,
@@ -47,7 +49,7 @@ async def follow_events(
     if chosen == JSON:
         events, latest = await log.page(session_db_id, cursor, limit)
         return Response(EventPage.of(events, after=cursor, latest=latest))
-    return Stream(render(log, session_db_id, cursor), media_type=MEDIA_TYPE, headers=HEADERS)
+    return EventStream(log, readers, principal, session_db_id, cursor, client_id=None, send_timeout=send_timeout)
 
 
 def _preferred(request: Request[Principal, Any, Any]) -> str:
