@@ -30,7 +30,7 @@ async def measure(folder: Path, server: PostgresServer | None, rounds: int, seco
     async with engine.begin() as connection:
         await connection.execute(text("CREATE TABLE bench (value INTEGER)"))
     sessions = async_sessionmaker(writing(engine))
-    writer = Writer(sessions)
+    writer = Writer(writing(engine))
     writer.start()
     turn = asyncio.Lock()  # without it SQLite's own busy waiting would be measured
 

@@ -69,6 +69,8 @@ class TestReading:
                 for value in ("many", "0", "10001", "1.5", "1e3", "\u0661", "+-5", "5" * 99)
             ),
             *(("CODELAB_DB_WAIT", value) for value in ("soon", "-1", "3601", "nan", "inf", "1,5")),
+            *(("AGENT_RUNTIME__LLM_THINKING", value) for value in ("much", "1023", "1.5")),
+            ("AGENT_RUNTIME__LLM_PROVIDER", "gemini"),
             *(("CODELAB_LOG_LEVEL", value) for value in ("loud", "10", "info,debug")),
             *(("CODELAB_LOG_FORMAT", value) for value in ("xml", "json console")),
             *(("CODELAB_TRUSTED_PROXIES", value) for value in ("localhost", "10.0.0.0/33", "10.0.0.1;10.0.0.2")),
@@ -83,6 +85,11 @@ class TestReading:
 
         assert str(refused.value).startswith(f"{name}: cannot use the value {value!r}: ")
         assert "\n" not in str(refused.value)
+
+    def test_a_provider_needs_a_server(self) -> None:
+        """Without an address nobody should be answered by the offline model unknowingly."""
+        with pytest.raises(StartError, match="AGENT_RUNTIME__LLM_PROXY_URL is not set"):
+            Settings.from_environ({"AGENT_RUNTIME__LLM_PROVIDER": "anthropic"})
 
     def test_a_model_server_needs_a_model(self) -> None:
         """Both or none."""
@@ -234,6 +241,7 @@ def test_nothing_else_reads_the_environment() -> None:
         SOURCE / "settings.py",
         SOURCE / "local.py",
         SOURCE / "cli" / "serve.py",
+        SOURCE / "cli" / "db" / "common.py",
         *(SOURCE / "client").rglob("*.py"),
     }
     files = sorted(set(SOURCE.rglob("*.py")) - allowed)

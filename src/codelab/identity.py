@@ -53,8 +53,10 @@ def challenge(error: str | None = None, description: str | None = None, scope: s
     return {"WWW-Authenticate": f"Bearer {params}".rstrip()}
 
 
-def require_scopes(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+async def require_scopes(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Guard a route: ``opt["scope"]``, or ``api:read`` for GET and ``api:write`` for every other method.
+
+    A coroutine, since Litestar would run a plain function in a thread for every request.
 
     Raises:
         Unauthenticated: nobody is logged in.

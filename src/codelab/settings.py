@@ -81,6 +81,19 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+def _thinking(value: str) -> str:
+    if value.lower() in {"default", "adaptive", "off"}:
+        return value.lower()
+    try:
+        return str(_whole(1024, 1_000_000)(value))
+    except ValueError:
+        raise ValueError("default, adaptive, off or a number of tokens from 1024 is expected") from None
+
+
 def _networks(value: str) -> tuple[IPNetwork, ...]:
     parts = [part.strip() for part in value.split(",") if part.strip()]
     return tuple(ipaddress.ip_network(part, strict=False) for part in parts)
@@ -101,15 +114,21 @@ class AgentSettings:
         str,
         secret=True,
     )
+    llm_provider: str = _variable(
+        "AGENT_RUNTIME__LLM_PROVIDER",
+        "openai",
+        "What the model server speaks: `openai` (chat completions) or `anthropic` (messages).",
+        _one_of("openai", "anthropic"),
+    )
     llm_proxy_url: str | None = _variable(
         "AGENT_RUNTIME__LLM_PROXY_URL",
         "",
-        "Base URL of an OpenAI-compatible server, with or without `/v1`. Unset: the offline `fake-llm`.",
+        "Base URL of the model server, with or without `/v1`. Unset: the offline `fake-llm`.",
         _optional,
         secret=True,
     )
     llm_api_key: str | None = _variable(
-        "AGENT_RUNTIME__LLM_API_KEY", "", "Key sent to that server as a bearer token.", _optional, secret=True
+        "AGENT_RUNTIME__LLM_API_KEY", "", "Key sent to that server.", _optional, secret=True
     )
     llm_model: str | None = _variable(
         "AGENT_RUNTIME__LLM_MODEL", "", "Model to ask for; required with `AGENT_RUNTIME__LLM_PROXY_URL`.", _optional
@@ -119,6 +138,36 @@ class AgentSettings:
         "120",
         "Seconds without a byte from the model server after which the turn fails.",
         _number(0.1, 3600),
+    )
+    llm_fallback_models: tuple[str, ...] = _variable(
+        "AGENT_RUNTIME__LLM_FALLBACK_MODELS",
+        "",
+        "Models of the same server, by comma, that are asked in order when the first is not to be had.",
+        _names,
+    )
+    llm_retries: int = _variable(
+        "AGENT_RUNTIME__LLM_RETRIES",
+        "4",
+        "How often each model is asked again when the server is busy or not there.",
+        _whole(0, 100),
+    )
+    llm_retry_seconds: float = _variable(
+        "AGENT_RUNTIME__LLM_RETRY_SECONDS",
+        "120",
+        "Seconds after which one model call is not made again, the pauses that the server asks for included.",
+        _number(0, 3600),
+    )
+    llm_thinking: str = _variable(
+        "AGENT_RUNTIME__LLM_THINKING",
+        "default",
+        "How Anthropic's models think: `default` (as the model is made), `adaptive`, `off`, or a budget in tokens.",
+        _thinking,
+    )
+    llm_max_output_tokens: int = _variable(
+        "AGENT_RUNTIME__LLM_MAX_OUTPUT_TOKENS",
+        "16384",
+        "Longest answer that is asked for, in tokens, where the provider demands a limit (Anthropic).",
+        _whole(256, 1_000_000),
     )
     max_message_bytes: int = _variable(
         "AGENT_RUNTIME__MAX_MESSAGE_BYTES",
@@ -249,6 +298,11 @@ class Settings:
         if settings.agent.llm_proxy_url and not settings.agent.llm_model:
             raise StartError(
                 "AGENT_RUNTIME__LLM_MODEL is not set: AGENT_RUNTIME__LLM_PROXY_URL needs the name of a model."
+            )
+        if settings.agent.llm_provider != "openai" and not settings.agent.llm_proxy_url:
+            raise StartError(
+                "AGENT_RUNTIME__LLM_PROXY_URL is not set: AGENT_RUNTIME__LLM_PROVIDER needs the address of a server, "
+                "such as https://api.anthropic.com."
             )
         return settings
 

@@ -75,8 +75,14 @@ async def model() -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 def with_model(model: Upstream) -> dict[str, Any]:
-    """The settings of a server that talks to ``model``."""
-    return {"llm_proxy_url": model.url, "llm_api_key": API_KEY, "llm_model": "test-model", "llm_idle_timeout": 20.0}
+    """The settings of a server that talks to ``model``, and believes its first word about a failure."""
+    return {
+        "llm_proxy_url": model.url,
+        "llm_api_key": API_KEY,
+        "llm_model": "test-model",
+        "llm_idle_timeout": 20.0,
+        "llm_retries": 0,
+    }
 
 
 @pytest.fixture

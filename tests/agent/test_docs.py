@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from jsonschema import Draft202012Validator
 
 from codelab.agent.frames import FRAMES
@@ -21,10 +22,12 @@ from tests.agent.routes import Route, list_routes, list_sockets
 from tests.agent.transcripts import END, call, calls_answer, text_of
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from litestar import Litestar
 
     from tests.agent.providers.upstream import Upstream
-    from tests.support.server import Event, Person
+    from tests.support.server import Event, Person, Running
 
 API = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 #: Other forms of the document.
@@ -80,6 +83,7 @@ async def every_event(model: Upstream, ada: Person) -> list[Event]:
     await ada.until(session, "turn.completed")
     await ada.http.post(f"/api/v1/agents/{session}/switch", json={"target_agent": "ask"})
     model.play(b"", status=500)
+    model.play(b"", status=500)
     await ada.say(session, "fail")
     await ada.until(session, "turn.failed")
     model.play(text_of("Well"), STALL)
@@ -94,6 +98,12 @@ async def every_event(model: Upstream, ada: Person) -> list[Event]:
     await ada.until(routed, "turn.waiting")
     await ada.http.post(f"/api/v1/sessions/{routed}/cancel")
     return first + await ada.until(routed, *END)
+
+
+@pytest.fixture
+async def talker(start: Callable[..., Awaitable[Running]], with_model: dict[str, Any]) -> Person:
+    """A person whose server asks its model twice."""
+    return await (await start(**with_model | {"llm_retries": 1})).person()
 
 
 async def test_events_are_as_documented(model: Upstream, talker: Person) -> None:

@@ -116,7 +116,7 @@ async def test_a_failure_between_tools_keeps_their_results(model: Upstream, runn
 
 async def test_nobody_answers_at_the_address(start: Callable[..., Awaitable[Running]]) -> None:
     """A server that is not there is one clear sentence without its address."""
-    ada = await (await start(llm_proxy_url="http://127.0.0.1:9", llm_model="m")).person()
+    ada = await (await start(llm_proxy_url="http://127.0.0.1:9", llm_model="m", llm_retries=0)).person()
     session = await ada.session(agent="ask")
     await ada.say(session, "hello")
     failed = last(await ada.until(session, *END), "turn.failed")

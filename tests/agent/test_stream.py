@@ -201,6 +201,8 @@ class TestReaders:
                 while len(seen) < newest:
                     seen += await anext(following)
                 awake = asyncio.create_task(anext(following))
+                while not subscription.live:  # it still looks whether the database has more
+                    await asyncio.sleep(0)
                 for number in range(6):  # one while it waits, five while it sleeps: 30, 60, none
                     newest = await database.write(lambda tx: log.append(tx, key, *new))
                     most = max(most, len(subscription._waiting))

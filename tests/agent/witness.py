@@ -80,23 +80,30 @@ class Witness:
         return next(iter(await self.rows(query, session, seq)), None)
 
     async def assert_no_open_transaction(self) -> None:
-        """Fail when somebody keeps a transaction open: on SQLite when another cannot write at once.
+        """Fail when somebody keeps a transaction open: on SQLite when another cannot write.
 
-        A transaction that ends by itself is none that is kept: PostgreSQL is asked until there is none.
+        A transaction that ends by itself is none that is kept: the database is asked until there is none.
         """
-        if self._path is not None:
-            with closing(sqlite3.connect(self._path, timeout=0, isolation_level=None)) as connection:
+        deadline = asyncio.get_running_loop().time() + 10
+        while held := await (self._held_lock() if self._path is not None else self._held_transactions()):
+            assert asyncio.get_running_loop().time() < deadline, held
+            await asyncio.sleep(0.01)
+
+    async def _held_lock(self) -> list[Any]:
+        try:
+            with closing(sqlite3.connect(self._path or "", timeout=0, isolation_level=None)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")
-            return
+        except sqlite3.OperationalError as error:
+            return [error]
+        return []
+
+    async def _held_transactions(self) -> list[Any]:
         query = (
             "SELECT application_name, state, query FROM pg_stat_activity WHERE datname = current_database() "
             "AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND xact_start IS NOT NULL"
         )
-        deadline = asyncio.get_running_loop().time() + 10
-        while held := await self.rows(query):
-            assert asyncio.get_running_loop().time() < deadline, held
-            await asyncio.sleep(0.01)
+        return list(await self.rows(query))
 
     async def terminate_others(self) -> int:
         """End every other connection to a PostgreSQL database, as its operator might."""

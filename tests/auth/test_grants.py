@@ -220,8 +220,8 @@ async def test_password_changed_during_the_login(auth: RunningAuth, monkeypatch:
     """A user who is disabled while the hash is computed gets no token."""
     verify = auth.module._passwords.verify
 
-    async def verify_late(password: str, stored: str | None) -> Any:
-        verdict = await verify(password, stored)
+    async def verify_late(password: str, stored: str | None, **options: Any) -> Any:
+        verdict = await verify(password, stored, **options)
         await auth.execute("UPDATE users SET is_active = :no", no=False)
         return verdict
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
+import bcrypt
 import pytest
 from argon2 import PasswordHasher
 
@@ -23,12 +24,13 @@ class GatedHasher(PasswordHasher):
         self.gate.set()
         self.lock = threading.Lock()
         self.threads: set[str] = set()
-        self.running = self.peak = 0
+        self.running = self.peak = self.verified = 0
 
     def verify(self, *args: str | bytes) -> bool:  # type: ignore[override]  # positional, as it is called
         """Verify once the gate is open."""
         with self.lock:
             self.running += 1
+            self.verified += 1
             self.peak = max(self.peak, self.running)
             self.threads.add(threading.current_thread().name)
         self.gate.wait(30)
@@ -99,3 +101,66 @@ async def test_stop_drops_what_waits(passwords: Passwords) -> None:
     await passwords.stop()
     with pytest.raises(Unavailable):
         await passwords.hash("x")
+
+
+class TestBcrypt:
+    """The hashes of people who came from the reference system."""
+
+    @pytest.fixture
+    def computed(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Names of the expensive computations of bcrypt, real ones and those for show."""
+        done: list[str] = []
+        check, compute = bcrypt.checkpw, bcrypt.hashpw
+
+        def checkpw(password: bytes, stored: bytes) -> bool:
+            done.append("check")
+            return check(password, stored)
+
+        def hashpw(password: bytes, salt: bytes) -> bytes:
+            done.append("show")
+            return compute(password, salt)
+
+        monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+        monkeypatch.setattr(bcrypt, "hashpw", hashpw)
+        return done
+
+    @pytest.mark.parametrize("prefix", ["2a", "2b", "2y"])
+    async def test_right_once_then_argon2(self, passwords: Passwords, prefix: str) -> None:
+        """The password is right and comes with its argon2id hash; another one is wrong."""
+        stored = bcrypt.hashpw(b"wonderland", bcrypt.gensalt(4)).decode().replace("$2b$", f"${prefix}$")
+        verdict = await passwords.verify("wonderland", stored, with_bcrypt=True)
+        assert verdict.right
+        assert verdict.new_hash is not None
+        assert verdict.new_hash.startswith("$argon2id$")
+        assert not (await passwords.verify("Wonderland", stored, with_bcrypt=True)).right
+        assert not (await passwords.verify("", stored, with_bcrypt=True)).right
+
+    async def test_everybody_costs_the_same(
+        self, passwords: Passwords, hasher: GatedHasher, computed: list[str]
+    ) -> None:
+        """While one has a bcrypt hash, a wrong password costs one bcrypt and one argon2, whoever is asked for."""
+        legacy = bcrypt.hashpw(b"wonderland", bcrypt.gensalt(12)).decode()
+        modern = await passwords.hash("wonderland")
+        computed.clear()
+        for stored, kind in ((legacy, "check"), (modern, "show"), (None, "show"), ("$2b$12$unreadable", "show")):
+            hasher.verified = 0
+            assert not (await passwords.verify("x", stored, with_bcrypt=True)).right
+            assert computed == [kind]
+            assert hasher.verified >= 1
+            computed.clear()
+        assert (await passwords.verify("wonderland", modern)).right
+        assert computed == []
+
+    async def test_long_passwords(self, passwords: Passwords) -> None:
+        """Bcrypt looks at 72 bytes; what nobody compared is not made the new password."""
+        stored = bcrypt.hashpw(b"x" * 72, bcrypt.gensalt(4)).decode()
+        assert (await passwords.verify("x" * 72, stored)).new_hash is not None
+        assert (await passwords.verify("x" * 80, stored)) == (True, None)
+        assert not (await passwords.verify("x" * 71, stored)).right
+
+    async def test_a_hash_that_would_never_end(self, passwords: Passwords, computed: list[str]) -> None:
+        """A cost that keeps a thread for hours is not paid: nobody can log in with such a hash."""
+        stored = bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode().replace("$04$", "$31$")
+        computed.clear()
+        assert not (await passwords.verify("x", stored)).right
+        assert computed == []

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Integer, Text
-from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from codelab.db import JsonText, parse_url
@@ -45,7 +44,7 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 async def writer(engine: AsyncEngine) -> AsyncIterator[Writer]:
     """A running writer on ``engine``."""
-    writer = Writer(async_sessionmaker(writing(engine), expire_on_commit=False))
+    writer = Writer(writing(engine))
     writer.start()
     yield writer
     await writer.stop()

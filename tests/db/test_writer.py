@@ -5,16 +5,15 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event, select, update
+from sqlalchemy import event, insert, select, update
 from sqlalchemy.exc import IntegrityError, StatementError
-from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from codelab.db.engine import create_engine, writing
 from codelab.db.urls import parse_url
 from codelab.db.writer import Writer
 from codelab.errors import Conflict, Unavailable
 from tests.db.conftest import Note
-from tests.db.units import Held, Unit, line_up, note, notes, settle
+from tests.db.units import Unit, line_up, note, notes, settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,15 +52,15 @@ class TestGrouping:
         tasks = await line_up(writer, *(note(f"note {number}") for number in range(100)))
         await asyncio.gather(*tasks)
 
-        assert counted == {"begin": 2, "commit": 2}  # the unit that they waited for, and they
-        assert len(await notes(engine)) == 101
+        assert counted == {"begin": 1, "commit": 1}
+        assert len(await notes(engine)) == 100
 
     async def test_a_group_has_a_limit(self, writer: Writer, counted: Counter[str]) -> None:
         """A long line is cut, so that the first of it need not wait for the last."""
         tasks = await line_up(writer, *(note(f"note {number}") for number in range(257)))
         await asyncio.gather(*tasks)
 
-        assert counted == {"begin": 3, "commit": 3}
+        assert counted == {"begin": 2, "commit": 2}
 
     async def test_nothing_is_answered_before_the_commit(self, writer: Writer, engine: AsyncEngine) -> None:
         """Whoever is answered can see what was written on any other connection."""
@@ -89,7 +88,7 @@ class TestGrouping:
         """On SQLite also another process that writes through a writer of its own loses nothing."""
         await writer.run(note("counter"))
         other_engine = create_engine(parse_url(f"sqlite:///{engine.url.database}", "TEST_DB_URL"), "codelab.other")
-        other = Writer(async_sessionmaker(writing(other_engine)))
+        other = Writer(writing(other_engine))
         other.start()
 
         async def add_one(transaction: Transaction) -> None:
@@ -121,7 +120,7 @@ class TestFailures:
         assert results[:5] == [f"a{number}" for number in range(5)]
         assert isinstance(results[5], type(failure))
         assert results[6] == "b"
-        assert await notes(engine) == ["held", "a0", "a1", "a2", "a3", "a4", "b"]
+        assert await notes(engine) == ["a0", "a1", "a2", "a3", "a4", "b"]
 
     async def test_a_constraint_is_the_error_of_its_unit_alone(self, writer: Writer, engine: AsyncEngine) -> None:
         """A duplicate is refused to the second of two units in one group, and the third is kept."""
@@ -131,50 +130,60 @@ class TestFailures:
         with pytest.raises(IntegrityError):
             await second
         assert await third == "other"
-        assert await notes(engine) == ["held", "same", "other"]
+        assert await notes(engine) == ["same", "other"]
 
-    async def test_what_cannot_be_flushed_is_no_unknown_commit(self, writer: Writer, engine: AsyncEngine) -> None:
+    async def test_what_cannot_be_bound_is_no_unknown_commit(self, writer: Writer, engine: AsyncEngine) -> None:
         """A value that fails on its way out is the error of its unit; nobody is told that the outcome is unknown."""
 
         async def wrong_value(transaction: Transaction) -> None:
-            transaction.session.add(Note(text="never", data=object()))
+            await transaction.session.execute(insert(Note).values(text="never", number=0, data=object()))
 
         bad, good = await line_up(writer, wrong_value, note("good"))
 
         with pytest.raises(StatementError):
             await bad
         assert await good == "good"
-        assert await notes(engine) == ["held", "good"]
+        assert await notes(engine) == ["good"]
 
     async def test_a_unit_whose_caller_left_is_skipped(self, writer: Writer, engine: AsyncEngine) -> None:
         """A caller that is cancelled while its unit waits in line gets nothing written."""
-        held = Held()
-        first = asyncio.create_task(writer.run(held))
-        await held.entered.wait()
-        left, stayed = (asyncio.create_task(writer.run(note(name))) for name in ("left", "stayed"))
-        await settle(lambda: len(writer._waiting) == 2)
+        left, stayed = await line_up(writer, note("left"), note("stayed"))
         left.cancel()
         with pytest.raises(asyncio.CancelledError):
             await left
-        held.go.set()
 
-        assert (await first, await stayed) == ("held", "stayed")
-        assert await notes(engine) == ["held", "stayed"]
+        assert await stayed == "stayed"
+        assert await notes(engine) == ["stayed"]
 
     async def test_a_unit_whose_caller_leaves_during_its_group_is_skipped(
         self, writer: Writer, engine: AsyncEngine
     ) -> None:
         """Also while the units before it in its group run."""
-        held = Held("second")
-        second, third, fourth = await line_up(writer, held, note("third"), note("fourth"))
-        await held.entered.wait()
-        third.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await third
-        held.go.set()
+        tasks: list[asyncio.Task[Any]] = []
 
-        assert (await second, await fourth) == ("second", "fourth")
-        assert await notes(engine) == ["held", "second", "fourth"]
+        async def leave(transaction: Transaction) -> str:
+            tasks[1].cancel()
+            return str(await note("first")(transaction))
+
+        tasks += await line_up(writer, leave, note("second"), note("third"))
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[1]
+
+        assert (await tasks[0], await tasks[2]) == ("first", "third")
+        assert await notes(engine) == ["first", "third"]
+
+    async def test_a_unit_that_waits_for_something_else_is_an_error(self, writer: Writer, engine: AsyncEngine) -> None:
+        """A unit would keep all others waiting: it fails at once, and nothing of it is kept."""
+
+        async def sleepy(transaction: Transaction) -> None:
+            await note("never")(transaction)
+            await asyncio.sleep(0)
+
+        lazy, good = await line_up(writer, sleepy, note("good"))
+        with pytest.raises(RuntimeError, match="awaited something else"):
+            await lazy
+        assert await good == "good"
+        assert await notes(engine) == ["good"]
 
 
 class TestAfterCommit:
@@ -201,7 +210,7 @@ class TestAfterCommit:
         await asyncio.gather(follow(one, "1"), follow(two, "2"))
 
         assert [name for name, _ in seen] == ["1a", "1b", "2a", "2b", "1 answered", "2 answered"]
-        assert {commits for _, commits in seen} == {2}
+        assert {commits for _, commits in seen} == {1}
 
     async def test_no_callback_of_a_unit_that_failed(self, writer: Writer) -> None:
         """A unit that fails tells nobody anything; its group, run again one by one, tells everything once."""
@@ -242,26 +251,21 @@ class TestAfterCommit:
 class TestStop:
     async def test_what_waits_is_finished(self, writer: Writer, engine: AsyncEngine) -> None:
         """Units that were taken before the stop are committed and answered; later ones are refused."""
-        held = Held()
-        first = asyncio.create_task(writer.run(held))
-        await held.entered.wait()
-        waiting = [asyncio.create_task(writer.run(note(f"note {number}"))) for number in range(300)]
-        await settle(lambda: len(writer._waiting) == 300)
+        waiting = await line_up(writer, *(note(f"note {number}") for number in range(300)))
         stopping = asyncio.create_task(writer.stop())
         await settle(lambda: writer._stopping)
         with pytest.raises(Unavailable, match="stopping"):
             await writer.run(note("late"))
-        held.go.set()
         await stopping
 
-        assert len(await asyncio.gather(first, *waiting)) == 301
-        assert len(await notes(engine)) == 301
+        assert len(await asyncio.gather(*waiting)) == 300
+        assert len(await notes(engine)) == 300
         with pytest.raises(Unavailable, match="stopping"):
             await writer.run(note("later"))
 
     async def test_a_writer_that_never_started_refuses(self, engine: AsyncEngine) -> None:
         """Nothing waits for ever on a writer that does not run, and stopping it is no error."""
-        idle = Writer(async_sessionmaker(engine))
+        idle = Writer(engine)
         with pytest.raises(Unavailable):
             await idle.run(note("never"))
         await idle.stop()

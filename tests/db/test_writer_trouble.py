@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 from sqlalchemy import event, select, text
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from codelab.db.engine import create_engine, writing
 from codelab.db.faults import is_unavailable
@@ -33,14 +34,24 @@ async def _backend(transaction: Transaction) -> int:
     return int((await transaction.session.execute(text("SELECT pg_backend_pid()"))).scalar_one())
 
 
-async def _terminate(engine: AsyncEngine, pid: int) -> None:
-    async with engine.connect() as connection:
-        await connection.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid})
+def _terminate(url: str, pid: int) -> None:
+    """End a connection while a unit runs: from a thread, since a unit waits for nothing but its transaction."""
+
+    async def end() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(f"SELECT pg_terminate_backend({pid}, 10000)")
+        await connection.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(end()))
+    thread.start()
+    thread.join()
 
 
 @postgresql_only
 class TestLostConnection:
-    async def test_a_unit_that_lost_its_connection_runs_once_more(self, writer: Writer, engine: AsyncEngine) -> None:
+    async def test_a_unit_that_lost_its_connection_runs_once_more(
+        self, writer: Writer, engine: AsyncEngine, database_url: str
+    ) -> None:
         """The server ends a connection in the middle of a unit: it runs again and is written once."""
         runs = 0
 
@@ -49,14 +60,16 @@ class TestLostConnection:
             runs += 1
             await note("once")(transaction)
             if runs == 1:
-                await _terminate(engine, await _backend(transaction))
+                _terminate(database_url, await _backend(transaction))
             await note("twice")(transaction)
             return runs
 
         assert await writer.run(unit) == 2
         assert await notes(engine) == ["once", "twice"]
 
-    async def test_a_group_that_lost_its_connection_is_kept_whole(self, writer: Writer, engine: AsyncEngine) -> None:
+    async def test_a_group_that_lost_its_connection_is_kept_whole(
+        self, writer: Writer, engine: AsyncEngine, database_url: str
+    ) -> None:
         """Nobody of a group pays for a connection that was lost, and nothing is written twice."""
         runs = 0
 
@@ -64,22 +77,24 @@ class TestLostConnection:
             nonlocal runs
             runs += 1
             if runs == 1:
-                await _terminate(engine, await _backend(transaction))
+                _terminate(database_url, await _backend(transaction))
             await note("killer")(transaction)
 
         tasks = await line_up(writer, note("before"), unit, note("after"))
         await asyncio.gather(*tasks)
 
-        assert await notes(engine) == ["held", "before", "killer", "after"]
+        assert await notes(engine) == ["before", "killer", "after"]
 
-    async def test_a_unit_that_always_loses_its_connection_fails(self, writer: Writer, engine: AsyncEngine) -> None:
+    async def test_a_unit_that_always_loses_its_connection_fails(
+        self, writer: Writer, engine: AsyncEngine, database_url: str
+    ) -> None:
         """It is tried twice, not for ever; its caller is told to try later, and the next unit works."""
         runs = 0
 
         async def unit(transaction: Transaction) -> None:
             nonlocal runs
             runs += 1
-            await _terminate(engine, await _backend(transaction))
+            _terminate(database_url, await _backend(transaction))
             await note("never")(transaction)
 
         with pytest.raises(Exception, match="connection") as lost:
@@ -125,7 +140,7 @@ class TestLostConnection:
 
         async with Proxy(database_url) as proxy:
             proxied = create_engine(parse_url(f"{proxy.url}?sslmode=disable", "TEST_DB_URL"), "codelab.test")
-            writer = Writer(async_sessionmaker(writing(proxied)))
+            writer = Writer(writing(proxied))
             writer.start()
             await writer.run(note("first"))
             proxy.on_client = lambda data: cut if b"COMMIT" in data else None
@@ -144,7 +159,7 @@ async def test_a_server_that_is_away_is_unavailable(postgresql: PostgresServer) 
     """Nobody listens: the error says that it is no bug, and the writer lives on."""
     async with Proxy(postgresql.url, refuse=True) as proxy:
         engine = create_engine(parse_url(proxy.url, "TEST_DB_URL"), "codelab.test")
-        writer = Writer(async_sessionmaker(writing(engine)))
+        writer = Writer(writing(engine))
         writer.start()
         with pytest.raises(OSError, match=r"111|refused") as refused:
             await writer.run(_backend)
@@ -192,7 +207,7 @@ class TestSqliteTrouble:
 
         engine = create_engine(parse_url(database_url, "TEST_DB_URL"), "codelab.test")
         event.listen(engine.sync_engine, "connect", lambda dbapi, _: dbapi.execute("PRAGMA busy_timeout = 50"))
-        writer = Writer(async_sessionmaker(writing(engine)))
+        writer = Writer(writing(engine))
         writer.start()
         other = sqlite3.connect(str(engine.url.database), isolation_level=None)
         other.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT, number INTEGER, data TEXT)")
@@ -224,4 +239,4 @@ class TestSqliteTrouble:
 
         limit = "4294967294"
         await writer.run(unit)
-        assert [len(content) for content in await notes(engine)] == [4, 5, 1_000_000]
+        assert [len(content) for content in await notes(engine)] == [5, 1_000_000]

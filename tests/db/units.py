@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from codelab.db import Transaction
     from codelab.db.writer import Writer
 
-__all__ = ("Held", "Unit", "line_up", "note", "notes", "settle")
+__all__ = ("Unit", "line_up", "note", "notes", "settle")
 
 Unit: TypeAlias = "Callable[[Transaction], Awaitable[Any]]"
 
@@ -38,31 +38,10 @@ async def notes(engine: AsyncEngine) -> list[str]:
         return list((await connection.execute(select(Note.text).order_by(Note.id))).scalars())
 
 
-class Held:
-    """A unit that stays inside its transaction until it is let go, so that others have to wait in line."""
-
-    def __init__(self, content: str = "held") -> None:
-        self.entered = asyncio.Event()
-        self.go = asyncio.Event()
-        self._unit = note(content)
-
-    async def __call__(self, transaction: Transaction) -> Any:
-        """Write the note and wait."""
-        result = await self._unit(transaction)
-        self.entered.set()
-        await self.go.wait()
-        return result
-
-
 async def line_up(writer: Writer, *units: Unit) -> list[asyncio.Task[Any]]:
-    """Put units into one batch: they wait behind a unit that is let go when all are there."""
-    held = Held()
-    first = asyncio.create_task(writer.run(held))
-    await held.entered.wait()
+    """Put units into one batch: all wait before the writer, which sleeps, is woken by the first."""
     tasks = [asyncio.create_task(writer.run(unit)) for unit in units]
     await settle(lambda: len(writer._waiting) == len(units))
-    held.go.set()
-    await first
     return tasks
 
 

@@ -12,11 +12,12 @@ from codelab.agent.agents import load_agents
 from codelab.agent.jobs import Job, Jobs
 from codelab.agent.log import EventLog
 from codelab.agent.providers import create_client
+from codelab.agent.providers.retry import RetryPolicy
 from codelab.agent.readers import Readers
 from codelab.agent.routes import router
 from codelab.agent.sessions import SessionService
 from codelab.agent.storage import SCHEMA
-from codelab.agent.turns import CallTransitions, Runner, Transitions, TurnService
+from codelab.agent.turns import CallTransitions, ModelCaller, Runner, Transitions, TurnService
 from codelab.db import Database, new_id, parse_url
 from codelab.errors import StartError
 
@@ -49,7 +50,13 @@ class AgentModule(InitPlugin):
         self.database = Database(parse_url(settings.db_url, SCHEMA.variable), SCHEMA)
         agents = load_agents()
         try:
-            client = create_client(settings.llm_proxy_url, settings.llm_api_key, idle_timeout=settings.llm_idle_timeout)
+            client = create_client(
+                settings.llm_proxy_url,
+                settings.llm_api_key,
+                provider=settings.llm_provider,
+                thinking=settings.llm_thinking,
+                idle_timeout=settings.llm_idle_timeout,
+            )
         except ValueError as error:
             raise StartError(f"AGENT_RUNTIME__LLM_PROXY_URL or AGENT_RUNTIME__LLM_API_KEY: {error}") from None
         model = (settings.llm_model or FAKE_MODEL) if settings.llm_proxy_url else FAKE_MODEL
@@ -58,8 +65,10 @@ class AgentModule(InitPlugin):
         self._jobs = Jobs(Job("readers", CHECK_READERS, self.readers.end_invalid))
         calls = CallTransitions(self.log)
         transitions = Transitions(self.log, calls, agents, new_id())
+        policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
+        caller = ModelCaller(self.database, self.log, transitions, client, policy)
         self.runner = Runner(
-            self.database, self.log, transitions, agents, client, model=model, max_steps=settings.max_steps
+            self.database, self.log, transitions, agents, caller, model=model, max_steps=settings.max_steps
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
         self.turns = TurnService(

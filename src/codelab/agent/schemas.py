@@ -195,6 +195,25 @@ class SessionInfo(msgspec.Struct):
             active_turn=ActiveTurn(row.turn_id, row.turn_state) if row.turn_id else None,
         )
 
+    @classmethod
+    def fresh(cls, session_id: str, title: str | None, agent: str, metadata: dict[str, Any], at: datetime) -> Self:
+        """Make that of a session that was inserted just now."""
+        return cls(
+            id=session_id,
+            session_id=session_id,
+            title=title,
+            description=None,
+            created_at=at,
+            updated_at=at,
+            last_activity=at,
+            current_agent=agent,
+            message_count=0,
+            is_active=True,
+            metadata=metadata,
+            last_seq=0,
+            active_turn=None,
+        )
+
 
 class SessionList(msgspec.Struct):
     """A page of sessions; ``total`` is null when the list is filtered."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy.exc import IntegrityError
 
 from codelab.agent.agents import ORCHESTRATOR
 from codelab.agent.ownership import require_session
@@ -74,25 +73,23 @@ class SessionService:
         if new.agent is not None and new.agent not in self._agents:
             raise BadRequest(f"agent: must be one of {', '.join(self._agents)}", field="agent")
         session_id = new.session_id or new_id()
+        agent = new.agent or ORCHESTRATOR
+        metadata = new.metadata or {}
 
-        async def unit(tx: Transaction) -> SessionInfo:
-            # Looked up first: a failed INSERT would send the whole batch of the writer back.
-            if await sessions.find(tx.session, principal.subject, session_id) is not None:
-                raise _exists(session_id)
-            db_id = await sessions.add(
+        async def unit(tx: Transaction) -> datetime | None:
+            return await sessions.add(
                 tx.session,
                 session_id=session_id,
                 owner_id=principal.subject,
                 title=new.title,
-                agent=new.agent or ORCHESTRATOR,
-                metadata=new.metadata or {},
+                agent=agent,
+                metadata=metadata,
             )
-            return await _info(tx.session, db_id)
 
-        try:
-            return await self._database.write(unit)
-        except IntegrityError:
-            raise _exists(session_id) from None
+        at = await self._database.write(unit)
+        if at is None:  # refused here and not in the unit, whose failure would send its whole batch back
+            raise Conflict(f"You have a session {session_id!r} already.", code="session_exists", field="session_id")
+        return SessionInfo.fresh(session_id, new.title, agent, metadata, at)
 
     async def get(self, principal: Principal, session_id: str) -> SessionInfo:
         """Return a session."""
@@ -197,10 +194,6 @@ async def _info(db: AsyncSession, db_id: int) -> SessionInfo:
     row = await sessions.find_by_key(db, db_id)
     assert row is not None
     return SessionInfo.from_row(row)
-
-
-def _exists(session_id: str) -> Conflict:
-    return Conflict(f"You have a session {session_id!r} already.", code="session_exists", field="session_id")
 
 
 def _history_message(row: Row[Any]) -> HistoryMessage:

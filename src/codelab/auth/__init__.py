@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from litestar.plugins import InitPlugin
 
 from codelab.auth.grants import Grants
+from codelab.auth.inherited import InheritedTokens
 from codelab.auth.keys import KeyRing
 from codelab.auth.middleware import BearerMiddleware
 from codelab.auth.passwords import Passwords
@@ -50,7 +51,8 @@ class AuthModule(InitPlugin):
         self._keys = KeyRing(self.database, settings.key_encryption_key_file)
         self._passwords = Passwords()
         self._tokens = AccessTokens(self._keys, issuer=issuer, audience=settings.jwt_audience)
-        self._grants = Grants(self.database, self._tokens, self._passwords)
+        self._inherited = InheritedTokens(self.database, settings.key_encryption_key_file)
+        self._grants = Grants(self.database, self._tokens, self._passwords, self._inherited)
         self._principals = Principals(self.database, self._tokens, local_secret)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
@@ -76,6 +78,7 @@ class AuthModule(InitPlugin):
         """
         await self.database.start(self._db_wait)
         await self._keys.load()
+        await self._inherited.load()
         self._passwords.start()
         await plant(self.database, self._passwords, self._settings)
 

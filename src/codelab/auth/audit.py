@@ -5,23 +5,32 @@ Never a password, a secret or a token: only ids, names and scopes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from codelab.auth import repository
 from codelab.db import new_id, now
 from codelab.text import scrub
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.auth.schemas import Origin
 
-__all__ = ("Event", "record")
+__all__ = ("Event", "Past", "record")
 
 Event = Literal["login_success", "login_failed", "token_refresh", "token_reuse"]
 
 _MAX_TEXT = 512
 _MAX_ADDRESS = 45
+
+
+class Past(NamedTuple):
+    """The id and the time of what happened earlier, in another system, and is recorded only now."""
+
+    id: str
+    at: datetime
 
 
 async def record(
@@ -32,6 +41,7 @@ async def record(
     user_id: str | None,
     client_id: str,
     error: str | None = None,
+    past: Past | None = None,
     **data: Any,
 ) -> None:
     """Write one row; ``error`` is None for a success. Text that a caller chose is cut to 512 characters."""
@@ -40,7 +50,7 @@ async def record(
         details["request_id"] = _cut(origin.request_id)
     await repository.insert_audit_log(
         session,
-        id=new_id(),
+        id=past.id if past else new_id(),
         user_id=user_id,
         client_id=client_id,
         event_type=event,
@@ -49,7 +59,7 @@ async def record(
         user_agent=_cut(origin.user_agent) if origin.user_agent else None,
         success=error is None,
         error_message=error,
-        created_at=now(),
+        created_at=past.at if past else now(),
     )
 
 

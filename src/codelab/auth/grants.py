@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from codelab.auth.inherited import InheritedTokens
     from codelab.auth.passwords import Passwords
     from codelab.auth.repository import ClientRecord, RotatedRecord, UserRecord
     from codelab.auth.schemas import Origin
@@ -37,10 +38,13 @@ logger = logging.getLogger(__name__)
 class Grants:
     """Answer token requests (RFC 6749 sections 4.3 and 6)."""
 
-    def __init__(self, database: Database, tokens: AccessTokens, passwords: Passwords) -> None:
+    def __init__(
+        self, database: Database, tokens: AccessTokens, passwords: Passwords, inherited: InheritedTokens
+    ) -> None:
         self._database = database
         self._tokens = tokens
         self._passwords = passwords
+        self._inherited = inherited
         self._grants = {"password": self._password, "refresh_token": self._refresh}
 
     async def answer(self, fields: dict[str, str], authorization: str | None, origin: Origin) -> TokenAnswer:
@@ -70,8 +74,10 @@ class Grants:
         for _ in range(2):
             async with self._database.read() as session:
                 user = await repository.find_user_by_login(session, login)
+                with_bcrypt = await repository.has_bcrypt_hashes(session)
             # No transaction is open while argon2 runs. Nobody can tell from the time whether the name exists.
-            right, new_hash = await self._passwords.verify(password, user.password_hash if user else None)
+            stored = user.password_hash if user else None
+            right, new_hash = await self._passwords.verify(password, stored, with_bcrypt=with_bcrypt)
             if user is None or not right or not user.is_active:
                 break
             refresh_token = new_refresh_token() if "refresh_token" in client.allowed_grant_types else None
@@ -126,11 +132,12 @@ class Grants:
 
     async def _refresh(self, client: ClientRecord, fields: dict[str, str], origin: Origin) -> TokenAnswer:
         (shown,) = require(fields, "refresh_token")
-        old_hash = hash_token(shown)
+        proven = self._inherited.verify(shown)
+        old_hash = proven.jti_hash if proven else hash_token(shown)
         async with self._database.read() as session:
             known = await repository.find_refresh_token(session, old_hash)
         # Another client's token is unknown to this one, so that it learns nothing and harms nobody.
-        if known is None or known.client_id != client.client_id:
+        if known is None or known.client_id != client.client_id or (proven and proven.user_id != known.user_id):
             raise _invalid_grant("Invalid refresh token")
         scope = narrow_scope(known.scope, fields["scope"]) if "scope" in fields else known.scope
         refresh_token = new_refresh_token()

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from codelab.auth.repository import KeyRecord
     from codelab.db import Database, Transaction
 
-__all__ = ("ALGORITHM", "KeyRing", "open_key_file", "write_private_file")
+__all__ = ("ALGORITHM", "JWE_ALGORITHMS", "KeyRing", "open_key_file", "write_private_file")
 
 ALGORITHM = "ES256"
-_JWE_ALGORITHMS = ("dir", "A256GCM")
+JWE_ALGORITHMS = ("dir", "A256GCM")
 _KEY_BYTES = 32
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class KeyRing:
             await repository.lock(session, "codelab.auth.signing_keys")
             made.clear()
             ended.clear()
-            records = await repository.list_signing_keys(session, at)
+            records = await repository.list_signing_keys(session, at, ALGORITHM)
             usable = {record.kid for record in records if _unwrap(record, wrapping) is not None}
             if any(record.kid in usable and record.retired_at is None for record in records):
                 return records
@@ -100,7 +100,7 @@ class KeyRing:
                 created_at=at,
             )
             made.append(kid)
-            return await repository.list_signing_keys(session, at)
+            return await repository.list_signing_keys(session, at, ALGORITHM)
 
         records = await self._database.write(unit)
         if ended:
@@ -129,12 +129,12 @@ def _public_jwk(key: ECKey, kid: str) -> dict[str, Any]:
 def _wrap(key: ECKey, kid: str, wrapping: OctKey) -> str:
     header = {"alg": "dir", "enc": "A256GCM", "kid": kid}
     plaintext = msgspec.json.encode({**key.as_dict(private=True), "kid": kid})
-    return jwe.encrypt_compact(header, plaintext, wrapping, algorithms=_JWE_ALGORITHMS)
+    return jwe.encrypt_compact(header, plaintext, wrapping, algorithms=JWE_ALGORITHMS)
 
 
 def _unwrap(record: KeyRecord, wrapping: OctKey) -> ECKey | None:
     try:
-        content = jwe.decrypt_compact(record.private_jwe, wrapping, algorithms=_JWE_ALGORITHMS)
+        content = jwe.decrypt_compact(record.private_jwe, wrapping, algorithms=JWE_ALGORITHMS)
         key = ECKey.import_key(msgspec.json.decode(content.plaintext or b""))
     except (JoseError, ValueError):
         return None

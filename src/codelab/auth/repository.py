@@ -31,6 +31,7 @@ __all__ = (
     "find_user",
     "find_user_by_id",
     "find_user_by_login",
+    "has_bcrypt_hashes",
     "insert_audit_log",
     "insert_client_if_absent",
     "insert_refresh_token",
@@ -163,6 +164,12 @@ async def find_user_by_login(session: AsyncSession, login: str) -> UserRecord | 
     return UserRecord(*row) if row else None
 
 
+async def has_bcrypt_hashes(session: AsyncSession) -> bool:
+    """Tell whether somebody's password still has the hash of the system that they came from."""
+    found = await session.execute(select(_users.c.id).where(_users.c.password_hash.like("$2%")).limit(1))
+    return found.first() is not None
+
+
 async def insert_user_if_absent(session: AsyncSession, **values: Any) -> bool:
     """Insert a user unless the name or the address is taken; tell whether it was inserted."""
     return await _insert_if_absent(session, _users, values)
@@ -272,11 +279,11 @@ async def insert_audit_log(session: AsyncSession, **values: Any) -> None:
 # Signing keys
 
 
-async def list_signing_keys(session: AsyncSession, at: datetime) -> Sequence[KeyRecord]:
-    """List the keys that are published at a time, the newest first."""
+async def list_signing_keys(session: AsyncSession, at: datetime, alg: str) -> Sequence[KeyRecord]:
+    """List the keys of an algorithm that have not expired at a time, the newest first."""
     statement = (
         select(*_KEY)
-        .where(or_(_signing_keys.c.expires_at.is_(None), _signing_keys.c.expires_at > at))
+        .where(_signing_keys.c.alg == alg, or_(_signing_keys.c.expires_at.is_(None), _signing_keys.c.expires_at > at))
         .order_by(_signing_keys.c.created_at.desc(), _signing_keys.c.kid)
     )
     return [KeyRecord(*row) for row in (await session.execute(statement)).all()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import os
 import signal
@@ -150,6 +151,9 @@ async def _serve(settings: Settings, listener: socket.socket, issuer: str, local
     await _reach_databases(app, settings.server.db_wait)
     async with app.lifespan():
         server = _server(config, app)
+        # What the start made lives as long as the process: a full collection need not walk through it again.
+        gc.collect()
+        gc.freeze()
         if local:
             async with local.serving(app, server, settings.server.idle_seconds):
                 await server.serve(sockets=[listener])

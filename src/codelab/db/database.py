@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from codelab.db.engine import MIGRATION_BUSY_TIMEOUT_MS, create_engine, writing
 from codelab.db.migrate import refuse_foreign, upgrade
 from codelab.db.serving import FileClaim, PostgresClaim, ServingClaim, claim_or_refuse
-from codelab.db.writer import Writer
+from codelab.db.writer import Transaction, Writer
 from codelab.errors import StartError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from codelab.db.schema import ModuleSchema
     from codelab.db.urls import DatabaseUrl
-    from codelab.db.writer import Transaction
 
 __all__ = ("Database",)
 
@@ -55,7 +54,7 @@ class Database:
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.ready = False
         self._claim: ServingClaim | None = None
-        self._writer = Writer(async_sessionmaker(writing(self.engine), expire_on_commit=False))
+        self._writer = Writer(writing(self.engine))
 
     async def start(self, wait: float, *, alone: bool = False) -> None:
         """Wait for the server, migrate, and start to take writes.
@@ -98,6 +97,18 @@ class Database:
     async def write(self, unit: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run one unit of work; returns after its commit. See ``Writer.run``."""
         return await self._writer.run(unit)
+
+    async def write_alone(self, unit: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run a unit in a transaction of its own, outside the line of the writer, and return after its commit.
+
+        For commands whose unit is long or awaits more than its transaction; it runs once, whatever happens.
+        """
+        async with AsyncSession(writing(self.engine), expire_on_commit=False) as session:
+            transaction = Transaction(session)
+            async with session.begin():
+                result = await unit(transaction)
+        transaction.committed()
+        return result
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:

@@ -8,6 +8,8 @@ import asyncpg
 from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from codelab.db.sqlite_driver import DRIVER
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
@@ -29,7 +31,7 @@ def create_engine(url: DatabaseUrl, application_name: str, *, migrating: bool = 
     foreign keys on SQLite, since re-creating a table would delete its child rows.
     """
     if url.dialect == "sqlite":
-        engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(url.path)), hide_parameters=True)
+        engine = create_async_engine(URL.create(DRIVER, database=str(url.path)), hide_parameters=True)
         _own_transactions(engine.sync_engine, migrating=migrating)
         return engine
 

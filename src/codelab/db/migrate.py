@@ -98,9 +98,11 @@ def current_revision(connection: Connection, schema: ModuleSchema) -> str | None
 def refuse_foreign(present: set[str], schema: ModuleSchema, masked: str) -> None:
     """Raise ``StartError`` when a database has tables with our names that we did not make."""
     if schema.version_table not in present and (foreign := sorted(present & set(schema.metadata.tables))):
+        options = (f"--{name}-db {masked if name == schema.module else 'URL'}" for name in ("agent", "auth"))
         raise StartError(
             f"{masked}: this database has the tables {', '.join(foreign)} and was not made by codelab (the reference "
-            "system makes such tables). It was not touched; name an empty database instead."
+            f"system makes such tables). It was not touched. Name an empty database in {schema.variable}; to take this "
+            f"one over, run: codelab db import-reference {' '.join(options)}"
         )
 
 

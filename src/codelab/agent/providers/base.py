@@ -17,9 +17,12 @@ __all__ = (
     "ChatMessage",
     "Delta",
     "Finish",
+    "Image",
     "ModelClient",
     "ModelError",
     "ModelRequest",
+    "ReasoningDelta",
+    "ReasoningPart",
     "TextDelta",
     "ToolCall",
     "ToolCallBuffer",
@@ -45,29 +48,66 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
+class ReasoningPart(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Hold one block of what a model thought before it said what follows ``at`` code points of its text.
+
+    ``signature`` and ``redacted`` (a block that only the provider can read) are the provider's: they go back as they
+    came, and to nobody else.
+    """
+
+    text: str = ""
+    signature: str | None = None
+    redacted: str | None = None
+    at: int = 0
+
+
+class Image(msgspec.Struct, frozen=True):
+    """Hold an image; ``data`` is base64 (RFC 4648 section 4)."""
+
+    media_type: str
+    data: str
+
+
 class ChatMessage(msgspec.Struct, frozen=True):
-    """Hold one message of the transcript; ``tool_call_id`` says which call a ``tool`` message answers."""
+    """Hold one message of the transcript; ``tool_call_id`` says which call a ``tool`` message answers.
+
+    ``reasoning`` is there only for the model that it came from.
+    """
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str | None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
+    reasoning: tuple[ReasoningPart, ...] = ()
+    images: tuple[Image, ...] = ()
 
 
 class ModelRequest(msgspec.Struct, frozen=True):
-    """Ask a model for the next message of a transcript."""
+    """Ask a model for the next message of a transcript.
+
+    ``max_output_tokens`` is sent where a provider demands a number.
+    """
 
     model: str
     messages: tuple[ChatMessage, ...]
     tools: tuple[ToolSpec, ...] = ()
     temperature: float | None = None
+    max_output_tokens: int | None = None
 
 
 class TextDelta(msgspec.Struct, frozen=True, gc=False):
     """Carry more text of the answer; it never holds U+0000 or a surrogate."""
 
     text: str
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True, gc=False):
+    """Carry more of what the model thinks; one with ``signature`` or ``redacted`` ends its block, see ReasoningPart."""
+
+    text: str
+    signature: str | None = None
+    redacted: str | None = None
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
@@ -80,19 +120,30 @@ class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Count the tokens of one model call."""
+    """Count the tokens of one model call.
+
+    ``input_tokens`` are all that were read, those from and into the provider's cache included; ``output_tokens`` are
+    all that were written, those of reasoning included.
+    """
 
     input_tokens: int
     output_tokens: int
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class Finish(msgspec.Struct, frozen=True, gc=False):
-    """End a complete answer; ``reason`` is the provider's word: stop, length, tool_calls, content_filter."""
+    """End a complete answer.
+
+    ``reason`` is ``stop``, ``length`` (the answer was cut), ``tool_calls``, ``content_filter``, ``refusal`` (the model
+    will not answer), ``pause`` (it wants to be called again with what it said), or another word of the provider.
+    """
 
     reason: str
 
 
-Delta: TypeAlias = TextDelta | ToolCallDelta | Usage | Finish
+Delta: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | Usage | Finish
 
 
 class ModelError(Exception):
@@ -102,7 +153,8 @@ class ModelError(Exception):
     ``model_disconnected``, ``model_garbage``, ``model_credentials`` (401, 403), ``model_rate_limited`` (429),
     ``model_refused`` (any other status below 500), ``model_overloaded`` (503, 529), ``model_failed`` (any other 5xx).
     ``message`` is for people and never holds an address, a key or markup. ``retry_after`` is in seconds, ``status`` the
-    HTTP status, where the provider gave one.
+    HTTP status, where the provider gave one. ``begun`` says that a part of the answer had come; the reader of
+    the stream sets it.
     """
 
     def __init__(self, code: str, message: str, *, retry_after: float | None = None, status: int | None = None) -> None:
@@ -111,6 +163,7 @@ class ModelError(Exception):
         self.message = message
         self.retry_after = retry_after
         self.status = status
+        self.begun = False
 
 
 class ModelClient(Protocol):
@@ -119,7 +172,7 @@ class ModelClient(Protocol):
     name: str
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        """Stream the answer: text and fragments of tool calls, at most one ``Usage``, then one ``Finish``.
+        """Stream the answer: text, reasoning and fragments of calls, at most one ``Usage``, then one ``Finish``.
 
         It is an async generator; closing it or cancelling the task that waits for it aborts the upstream call at once.
         Raises ``ModelError``; deltas before it were part of an answer that is not complete.

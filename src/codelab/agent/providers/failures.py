@@ -26,7 +26,7 @@ _SENTENCES = {
 }
 _STATUS_SENTENCES = {
     403: "The model provider does not let this API key use the model.",
-    404: "The model provider does not know this model or has no chat completions at the configured address.",
+    404: "The model provider does not know this model or nothing answers for it at the configured address.",
     413: "The conversation is too long for the model provider.",
 }
 # In-stream errors have no HTTP status; the first word found in their type and code decides.
@@ -41,6 +41,8 @@ _WORDS = (
     ("api_key", "model_credentials"),
     ("timeout", "model_timeout"),
     ("invalid", "model_refused"),
+    ("too_large", "model_refused"),
+    ("billing", "model_refused"),
     ("not_found", "model_refused"),
     ("context_length", "model_refused"),
     ("content_filter", "model_refused"),

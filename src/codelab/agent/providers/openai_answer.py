@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
-
+from codelab.agent.providers import openai_wire as wire
 from codelab.agent.providers.base import (
     Delta,
     Finish,
     ModelError,
+    ReasoningDelta,
     TextDelta,
     ToolCallDelta,
-    Usage,
 )
 from codelab.agent.providers.failures import error_from_object
+from codelab.agent.providers.openai_wire import read_chunk, read_usage
 from codelab.agent.providers.sse import EventReader
 from codelab.agent.providers.surrogates import SurrogateJoiner
 from codelab.text import scrub
@@ -26,48 +26,8 @@ if TYPE_CHECKING:
 __all__ = ("MAX_EVENT_BYTES", "AnswerReader")
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
-_TEXT = -1  # the key of the answer's text among the indexes of its tool calls
-
-
-class _Part(msgspec.Struct):
-    text: str | None = None
-
-
-class _Function(msgspec.Struct):
-    name: str | None = None
-    arguments: str | dict[str, Any] | None = None
-
-
-class _ToolCall(msgspec.Struct):
-    index: int | None = None
-    id: str | int | None = None
-    function: _Function | None = None
-
-
-class _Message(msgspec.Struct):
-    content: str | list[_Part] | None = None
-    refusal: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Message | None = None
-    message: _Message | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | float | None = None
-    completion_tokens: int | float | None = None
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    error: Any = None
-
-
-_decode = msgspec.json.Decoder(_Chunk).decode
+# The keys of the answer's text and reasoning among the indexes of its tool calls.
+_TEXT, _REASONING = -1, -2
 
 
 class AnswerReader:
@@ -87,7 +47,7 @@ class AnswerReader:
         self._chunks = 0
         self._called = False
         self._finish: str | None = None
-        self._usage: _Usage | None = None
+        self._usage: wire.Usage | None = None
         self._failure: ModelError | None = None
         self._surrogates = SurrogateJoiner()
 
@@ -116,12 +76,9 @@ class AnswerReader:
             self._read_rest(deltas)
         if self._failure is not None:
             raise self._failure
-        deltas.extend(
-            TextDelta("\ufffd") if index == _TEXT else ToolCallDelta(index, None, None, "\ufffd")
-            for index in self._surrogates.held
-        )
+        deltas.extend(map(_lost_half, self._surrogates.held))
         if self._usage is not None:
-            deltas.append(Usage(_count(self._usage.prompt_tokens), _count(self._usage.completion_tokens)))
+            deltas.append(read_usage(self._usage))
         deltas.append(Finish(scrub(self._finish or "") or ("tool_calls" if self._called else "stop")))
         return deltas
 
@@ -180,23 +137,18 @@ class AnswerReader:
             if event == b"" or self.done:
                 return
         try:
-            chunk = _decode(event)
+            chunk, lenient = read_chunk(event)
         except (ValueError, RecursionError):
-            lenient = _decode_leniently(event)
-            if lenient is None:
-                self._fail(_garbage("something that is not a chat completion"))
-                return
-            chunk = lenient
+            self._fail(_garbage("something that is not a chat completion"))
+            return
+        if lenient or self._surrogates.held:
             _join_surrogates(chunk, self._surrogates)
-        else:
-            if self._surrogates.held:
-                _join_surrogates(chunk, self._surrogates)
         if chunk.error:
             self._fail(error_from_object(chunk.error, self._secrets))
             return
         self._take(chunk, deltas)
 
-    def _take(self, chunk: _Chunk, deltas: list[Delta]) -> None:
+    def _take(self, chunk: wire.Chunk, deltas: list[Delta]) -> None:
         if chunk.usage is not None:
             self._usage = chunk.usage
         if not chunk.choices:
@@ -210,6 +162,9 @@ class AnswerReader:
         message = choice.delta or choice.message
         if message is None:
             return
+        thought = message.reasoning_content or message.reasoning
+        if isinstance(thought, str) and thought:
+            deltas.append(ReasoningDelta(_clean(thought)))
         text = message.content or message.refusal
         if isinstance(text, list):
             text = _join_parts(text)
@@ -224,18 +179,14 @@ class AnswerReader:
         self.done = True
 
 
-def _decode_leniently(event: bytes) -> _Chunk | None:
-    """Read what msgspec refuses: lone surrogates, bytes that are not UTF-8, numbers in strings."""
-    try:
-        return msgspec.convert(json.loads(event.decode("utf-8", "replace")), _Chunk, strict=False)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _join_surrogates(chunk: _Chunk, joiner: SurrogateJoiner) -> None:
+def _join_surrogates(chunk: wire.Chunk, joiner: SurrogateJoiner) -> None:
     message = (chunk.choices[0].delta or chunk.choices[0].message) if chunk.choices else None
     if message is None:
         return
+    thought = message.reasoning_content or message.reasoning
+    message.reasoning_content, message.reasoning = None, None
+    if isinstance(thought, str):
+        message.reasoning_content = joiner.join(_REASONING, thought)
     if isinstance(message.content, list):
         message.content = _join_parts(message.content)
     if message.content or message.refusal:
@@ -250,8 +201,8 @@ def _join_surrogates(chunk: _Chunk, joiner: SurrogateJoiner) -> None:
                 call.function.arguments = joiner.join(index, call.function.arguments)
 
 
-def _read_call(call: _ToolCall, position: int) -> ToolCallDelta:
-    function = call.function or _Function()
+def _read_call(call: wire.ToolCall, position: int) -> ToolCallDelta:
+    function = call.function or wire.Function()
     arguments = function.arguments or ""
     if not isinstance(arguments, str):
         arguments = scrub(json.dumps(arguments, ensure_ascii=False))
@@ -263,7 +214,7 @@ def _read_call(call: _ToolCall, position: int) -> ToolCallDelta:
     )
 
 
-def _join_parts(parts: list[_Part]) -> str:
+def _join_parts(parts: list[wire.Part]) -> str:
     return "".join(part.text or "" for part in parts)
 
 
@@ -272,9 +223,14 @@ def _clean(text: str) -> str:
     return scrub(text) if "\0" in text else text
 
 
-def _count(tokens: float | None) -> int:
-    # NaN and infinity are numbers to the lenient reader.
-    return int(min(max(0, tokens or 0), 2**53))
+def _lost_half(index: int) -> Delta:
+    match index:
+        case -1:
+            return TextDelta("\ufffd")
+        case -2:
+            return ReasoningDelta("\ufffd")
+        case _:
+            return ToolCallDelta(index, None, None, "\ufffd")
 
 
 def _garbage(what: str) -> ModelError:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Select, Table, and_, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from codelab.agent.models import AgentContext, AgentSwitch, Session, SessionCounter, Turn
 from codelab.db import new_id, now
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = (
     "add",
     "add_switch",
+    "add_to_count",
     "count_live",
     "find",
     "find_by_key",
@@ -54,49 +56,65 @@ def _select() -> Select[Any]:
     )
 
 
+def _count_with(make: Any) -> Any:
+    counted = make(counters)
+    return counted.on_conflict_do_update(
+        index_elements=[counters.c.owner_id],
+        set_={"live_sessions": counters.c.live_sessions + counted.excluded.live_sessions},
+    )
+
+
+#: One statement for each dialect, built once: to build it anew costs more than to run it.
+_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_ADD_SESSION = {
+    name: make(sessions).on_conflict_do_nothing().returning(sessions.c.db_id) for name, make in _INSERTS.items()
+}
+_ADD_CONTEXT = insert(contexts)
+_COUNT = {name: _count_with(make) for name, make in _INSERTS.items()}
+
+
 async def add(
     db: AsyncSession, *, session_id: str, owner_id: str, title: str | None, agent: str, metadata: dict[str, Any]
-) -> int:
-    """Insert a session with its agent context and count it; return its internal key.
+) -> datetime | None:
+    """Insert a session with its agent context and count it; return when.
 
-    Raises ``sqlalchemy.exc.IntegrityError`` when the owner has a live session with that id.
+    None when the owner has a live session with that id.
     """
     at = now()
-    added = await db.execute(
-        insert(sessions)
-        .values(
-            id=session_id,
-            owner_id=owner_id,
-            title=title,
-            created_at=at,
-            updated_at=at,
-            last_activity=at,
-            is_active=True,
-            metadata_json=metadata,
-            message_count=0,
-            last_seq=0,
-        )
-        .returning(sessions.c.db_id)
-    )
-    db_id: int = added.scalar_one()
-    await db.execute(
-        insert(contexts).values(
-            id=new_id(), session_db_id=db_id, current_agent=agent, created_at=at, updated_at=at, switch_count=0
-        )
-    )
-    await _count(db, owner_id, 1)
-    return db_id
+    values = {
+        "id": session_id,
+        "owner_id": owner_id,
+        "title": title,
+        "created_at": at,
+        "updated_at": at,
+        "last_activity": at,
+        "is_active": True,
+        "metadata_json": metadata,
+        "message_count": 0,
+        "last_seq": 0,
+    }
+    added = (await db.execute(_ADD_SESSION[_dialect(db)], values)).one_or_none()
+    if added is None:
+        return None
+    context = {
+        "session_db_id": added.db_id,
+        "current_agent": agent,
+        "created_at": at,
+        "updated_at": at,
+        "switch_count": 0,
+    }
+    await db.execute(_ADD_CONTEXT, {"id": new_id(), **context})
+    await add_to_count(db, owner_id, 1)
+    return at
 
 
-async def _count(db: AsyncSession, owner_id: str, change: int) -> None:
-    counted = await db.execute(
-        update(counters)
-        .where(counters.c.owner_id == owner_id)
-        .values(live_sessions=counters.c.live_sessions + change)
-        .returning(counters.c.owner_id)
-    )
-    if counted.first() is None:
-        await db.execute(insert(counters).values(owner_id=owner_id, live_sessions=change))
+def _dialect(db: AsyncSession) -> str:
+    return str(db.get_bind().dialect.name)
+
+
+async def add_to_count(db: AsyncSession, owner_id: str, change: int) -> None:
+    """Count live sessions of a person that came or went."""
+    await db.execute(_COUNT[_dialect(db)], {"owner_id": owner_id, "live_sessions": change})
 
 
 async def find(db: AsyncSession, owner_id: str, session_id: str) -> Row[Any] | None:
@@ -147,7 +165,7 @@ async def mark_deleted(db: AsyncSession, session_db_id: int, owner_id: str) -> N
     at = now()
     values = {"deleted_at": at, "updated_at": at, "is_active": False}
     await db.execute(update(sessions).where(sessions.c.db_id == session_db_id).values(values))
-    await _count(db, owner_id, -1)
+    await add_to_count(db, owner_id, -1)
 
 
 async def add_switch(

@@ -7,19 +7,18 @@ on is taken up where the log ends.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from codelab.agent.agents import ORCHESTRATOR
-from codelab.agent.providers import ModelError, ModelRequest, TextDelta, ToolCallBuffer, ToolCallDelta, Usage
+from codelab.agent.providers import ModelError, ModelRequest
 from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.routing import route_by_keywords
 from codelab.agent.tools import TOOLS
 from codelab.agent.turns import transcript
-from codelab.agent.turns.answer import Answer, open_answer
+from codelab.agent.turns.calling import still_running
 from codelab.agent.turns.calls import switch_agent
 from codelab.db.faults import is_unavailable
 from codelab.errors import Unavailable
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
-    from codelab.agent.providers import ModelClient
+    from codelab.agent.turns.calling import ModelCaller
     from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
 
@@ -59,7 +58,7 @@ class Runner:
         log: EventLog,
         transitions: Transitions,
         agents: Mapping[str, Agent],
-        client: ModelClient,
+        caller: ModelCaller,
         *,
         model: str,
         max_steps: int,
@@ -68,7 +67,7 @@ class Runner:
         self._log = log
         self._transitions = transitions
         self._agents = agents
-        self._client = client
+        self._caller = caller
         self._model = model
         self._max_steps = max_steps
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -112,7 +111,7 @@ class Runner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._client.close()
+        await self._caller.close()
 
     async def _serve(self, session_db_id: int) -> None:
         delay = RETRY_FIRST
@@ -193,13 +192,13 @@ class Runner:
             temperature=agent.temperature,
         )
         try:
-            answer = await self._ask_model(turn, agent, request)
+            answer = await self._caller.answer(turn, agent, request)
         except ModelError as error:
             await self._fail(session.db_id, turn.id, error.code, error.message)
             return
 
         async def complete(tx: Transaction) -> None:
-            current = await self._still_running(tx, session.db_id, turn.id)
+            current = await still_running(tx, session.db_id, turn.id)
             fresh = await sessions.find_by_key(tx.session, session.db_id)
             if current is not None and fresh is not None:
                 await self._transitions.complete_answer(tx, fresh, current, answer)
@@ -231,40 +230,10 @@ class Runner:
 
         return await self._database.write(switch) or session
 
-    async def _ask_model(self, turn: Row[Any], agent: Agent, request: ModelRequest) -> Answer:
-        """Stream one answer into the log and return it whole."""
-        buffer = ToolCallBuffer()
-        usage: Usage | None = None
-
-        async def write(message_id: str, offset: int, text: str) -> None:
-            async def unit(tx: Transaction) -> None:
-                if await self._still_running(tx, turn.session_db_id, turn.id) is not None:
-                    await self._transitions.say(
-                        tx, turn, agent=agent.name, model=request.model, message_id=message_id, offset=offset, text=text
-                    )
-
-            await self._database.write(unit)
-
-        async with open_answer(write) as answer, contextlib.aclosing(self._client.stream(request)) as deltas:
-            async for delta in deltas:
-                if isinstance(delta, TextDelta):
-                    answer.feed(delta.text)
-                elif isinstance(delta, ToolCallDelta):
-                    buffer.add(delta)
-                elif isinstance(delta, Usage):
-                    usage = delta
-        return Answer(answer.message_id, agent.name, request.model, answer.text, tuple(buffer.calls()), usage)
-
     async def _fail(self, session_db_id: int, turn_id: str, code: str, error: str) -> None:
         async def unit(tx: Transaction) -> None:
-            turn = await self._still_running(tx, session_db_id, turn_id)
+            turn = await still_running(tx, session_db_id, turn_id)
             if turn is not None:
                 await self._transitions.fail(tx, turn, code, error)
 
         await self._database.write(unit)
-
-    @staticmethod
-    async def _still_running(tx: Transaction, session_db_id: int, turn_id: str) -> Row[Any] | None:
-        """Return the turn if it is still this session's running one: a person may have cancelled it meanwhile."""
-        turn = await turns.find_active(tx.session, session_db_id)
-        return turn if turn is not None and turn.id == turn_id and turn.state == "running" else None

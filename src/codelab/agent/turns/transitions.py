@@ -64,7 +64,9 @@ class Transitions:
                 tx, session.db_id, self._started(turn, agent, answer.model, answer.message_id)
             )
             await self._add_answer(tx, turn, last, agent, answer.model, answer.message_id)
-        usage = msgspec.to_builtins(answer.usage) if answer.usage else None
+        usage = None
+        if answer.usage is not None:
+            usage = {"input_tokens": answer.usage.input_tokens, "output_tokens": answer.usage.output_tokens}
         verdicts = [gate.check_call(self._agents[agent], call.name, call.arguments) for call in calls]
         completed = {
             "message_id": answer.message_id,
