@@ -83,5 +83,6 @@ async def socket_of(person: Person, session: str, **params: Any) -> AsyncIterato
     base = str(person.http.base_url).replace("http://", "ws://", 1).rstrip("/")
     url = f"{base}/api/v1/sessions/{session}/stream" + (f"?{query}" if query else "")
     headers = {"Authorization": person.http.headers.get("Authorization", "")} if person.http.headers else {}
-    async with connect(url, additional_headers=headers, max_size=None, proxy=None) as connection:
+    # Without a limit to its queue: a full one keeps the client from reading the answer to its own close.
+    async with connect(url, additional_headers=headers, max_size=None, max_queue=None, proxy=None) as connection:
         yield Socket(connection)
