@@ -50,6 +50,9 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
     metrics.gauge("codelab_sessions_running", "Sessions whose turn runs now.", lambda: agent.runner.running)
     metrics.gauge("codelab_event_streams", "Clients that follow a session now.", lambda: agent.log.readers)
 
+    removed = "Rows that were not to be kept any longer."
+    metrics.total("codelab_rows_removed", removed, "kind", lambda: agent.upkeep.counts | auth.upkeep.counts)
+
     @get(["/health", "/api/v1/health"], summary="The process answers", tags=["operations"], opt=PUBLIC)
     async def health() -> dict[str, str]:
         """Tell that the process answers."""

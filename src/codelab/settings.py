@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -83,6 +84,17 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 def _names(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+def _keep(value: str) -> timedelta | None:
+    """Read for how long something is kept; None is for ever."""
+    text = value.strip().lower()
+    if text in {"0", "forever"}:
+        return None
+    found = re.fullmatch(r"([0-9]{1,5})([dh])", text)
+    if found is None or not int(found[1]):
+        raise ValueError("days like 30d, hours like 12h, or forever is expected")
+    return timedelta(days=int(found[1])) if found[2] == "d" else timedelta(hours=int(found[1]))
 
 
 def _thinking(value: str) -> str:
@@ -190,6 +202,18 @@ class AgentSettings:
         "Seconds that a client of an event stream may take to accept what is sent before it is disconnected.",
         _number(0.1, 3600),
     )
+    keep_deltas: timedelta | None = _variable(
+        "AGENT_RUNTIME__KEEP_DELTAS",
+        "1h",
+        "How long an ended turn's pieces of text are kept beside the whole answers: `12h`, `2d` or `forever`.",
+        _keep,
+    )
+    keep_deleted_sessions: timedelta | None = _variable(
+        "AGENT_RUNTIME__KEEP_DELETED_SESSIONS",
+        "30d",
+        "How long a deleted session stays in the database before all of it is removed: `12h`, `2d` or `forever`.",
+        _keep,
+    )
     log_level: str = _variable(
         "AGENT_RUNTIME__LOG_LEVEL", "info", "Log level of this module: debug, info, warning or error.", _LOG_LEVEL
     )
@@ -237,6 +261,24 @@ class AuthSettings:
         "data/auth.key",
         "File with the key that encrypts the signing keys in the database; made (mode 0600) when absent. Back it up.",
         _path,
+    )
+    keep_ended_tokens: timedelta | None = _variable(
+        "AUTH_SERVICE__KEEP_ENDED_TOKENS",
+        "30d",
+        "How long an expired or revoked refresh token is remembered, to notice its use: `12h`, `2d` or `forever`.",
+        _keep,
+    )
+    keep_expired_keys: timedelta | None = _variable(
+        "AUTH_SERVICE__KEEP_EXPIRED_KEYS",
+        "30d",
+        "How long a signing key is kept after the last token that it signed has expired: `12h`, `2d` or `forever`.",
+        _keep,
+    )
+    keep_audit: timedelta | None = _variable(
+        "AUTH_SERVICE__KEEP_AUDIT",
+        "forever",
+        "How long the audit trail is kept; older rows go behind a checkpoint with which the rest can be verified.",
+        _keep,
     )
     log_level: str = _variable(
         "AUTH_SERVICE__LOG_LEVEL", "info", "Log level of this module: debug, info, warning or error.", _LOG_LEVEL

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from codelab.agent.repository.events import Event
+    from codelab.agent.repository.events import Delta, Event
     from codelab.db import Database, Transaction
 
 __all__ = ("EVENT_TYPES", "End", "EventLog", "Subscription")
@@ -153,6 +153,11 @@ class EventLog:
         appended = await events.append(tx.session, session_db_id, encoded, messages=messages)
         tx.after_commit(partial(self._publish, session_db_id, appended))
         return appended[-1].seq
+
+    async def append_deltas(self, tx: Transaction, deltas: Sequence[Delta]) -> None:
+        """Append one ``message.delta`` each to the logs of running turns, as one."""
+        for session_db_id, event in await events.append_deltas(tx.session, deltas):
+            tx.after_commit(partial(self._publish, session_db_id, (event,)))
 
     def _publish(self, session_db_id: int, appended: Sequence[Event]) -> None:
         for subscription in self._subscriptions.get(session_db_id, ()):

@@ -9,6 +9,7 @@ from litestar.di import Provide
 from litestar.plugins import InitPlugin
 
 from codelab.agent.agents import load_agents
+from codelab.agent.cleaning import clean
 from codelab.agent.jobs import Job, Jobs
 from codelab.agent.log import EventLog
 from codelab.agent.providers import create_client
@@ -19,6 +20,7 @@ from codelab.agent.sessions import SessionService
 from codelab.agent.storage import SCHEMA
 from codelab.agent.turns import CallTransitions, ModelCaller, Runner, Transitions, TurnService
 from codelab.db import Database, new_id, parse_url
+from codelab.db.upkeep import Upkeep
 from codelab.errors import StartError
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class AgentModule(InitPlugin):
         self.log = EventLog(self.database)
         self.readers = Readers(still_valid)
         self._jobs = Jobs(Job("readers", CHECK_READERS, self.readers.end_invalid))
+        self.upkeep = Upkeep("agent", lambda: clean(self.database, settings))
         calls = CallTransitions(self.log)
         transitions = Transitions(self.log, calls, agents, new_id())
         policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
@@ -114,9 +117,11 @@ class AgentModule(InitPlugin):
             await self.database.start(self._db_wait, alone=True)
             await self.runner.recover()
             self._jobs.start()
+            self.upkeep.start()
             yield
         finally:
             await self._jobs.stop()
             self.log.close()
+            await self.upkeep.stop()
             await self.runner.stop()
             await self.database.stop()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from litestar.plugins import InitPlugin
 
+from codelab.auth.audit import Audit
+from codelab.auth.cleaning import clean
 from codelab.auth.grants import Grants
 from codelab.auth.inherited import InheritedTokens
 from codelab.auth.keys import KeyRing
@@ -19,6 +21,7 @@ from codelab.auth.seeds import plant
 from codelab.auth.storage import SCHEMA
 from codelab.auth.tokens import AccessTokens
 from codelab.db import Database, parse_url
+from codelab.db.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -52,7 +55,9 @@ class AuthModule(InitPlugin):
         self._passwords = Passwords()
         self._tokens = AccessTokens(self._keys, issuer=issuer, audience=settings.jwt_audience)
         self._inherited = InheritedTokens(self.database, settings.key_encryption_key_file)
-        self._grants = Grants(self.database, self._tokens, self._passwords, self._inherited)
+        self._audit = Audit(self.database, settings.key_encryption_key_file)
+        self._grants = Grants(self.database, self._tokens, self._passwords, self._inherited, self._audit)
+        self.upkeep = Upkeep("auth", lambda: clean(self.database, settings, self._audit.chain))
         self._principals = Principals(self.database, self._tokens, local_secret)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
@@ -78,12 +83,15 @@ class AuthModule(InitPlugin):
         """
         await self.database.start(self._db_wait)
         await self._keys.load()
+        await self._audit.open()
         await self._inherited.load()
         self._passwords.start()
         await plant(self.database, self._passwords, self._settings)
+        self.upkeep.start()
 
     async def stop(self) -> None:
         """Finish what was begun and close the database."""
+        await self.upkeep.stop()
         await self._passwords.stop()
         await self.database.stop()
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from sqlalchemy import Table, case, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from codelab.auth.models import AuditLog, OAuthClient, RefreshToken, SigningKey, User
+from codelab.auth.models import AuditCheckpoint, AuditHead, AuditLog, OAuthClient, RefreshToken, SigningKey, User
+from codelab.db.chain import ChainTables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from codelab.db.chain import Chain
+
 __all__ = (
+    "AUDIT",
     "ClientRecord",
     "KeyRecord",
     "RefreshRecord",
@@ -50,8 +54,14 @@ __all__ = (
 _users = cast("Table", User.__table__)
 _clients = cast("Table", OAuthClient.__table__)
 _refresh_tokens = cast("Table", RefreshToken.__table__)
-_audit_logs = cast("Table", AuditLog.__table__)
 _signing_keys = cast("Table", SigningKey.__table__)
+
+#: The audit trail and the chain over it.
+AUDIT = ChainTables(
+    rows=cast("Table", AuditLog.__table__),
+    head=cast("Table", AuditHead.__table__),
+    checkpoints=cast("Table", AuditCheckpoint.__table__),
+)
 
 
 class UserRecord(NamedTuple):
@@ -271,9 +281,9 @@ async def revoke_family(session: AsyncSession, family_id: str, at: datetime) -> 
 # Audit
 
 
-async def insert_audit_log(session: AsyncSession, **values: Any) -> None:
-    """Insert an audit row."""
-    await session.execute(insert(_audit_logs).values(values))
+def insert_audit_log(session: AsyncSession, chain: Chain, **values: Any) -> None:
+    """Insert an audit row, right before the commit."""
+    chain.append(session, **values)
 
 
 # Signing keys

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from codelab.db.engine import MIGRATION_BUSY_TIMEOUT_MS, create_engine, writing
 from codelab.db.migrate import refuse_foreign, upgrade
 from codelab.db.serving import FileClaim, PostgresClaim, ServingClaim, claim_or_refuse
-from codelab.db.writer import Transaction, Writer
+from codelab.db.writer import Transaction, Writer, expect_last, write_last
 from codelab.errors import StartError
 
 if TYPE_CHECKING:
@@ -105,8 +105,10 @@ class Database:
         """
         async with AsyncSession(writing(self.engine), expire_on_commit=False) as session:
             transaction = Transaction(session)
+            expect_last(session)
             async with session.begin():
                 result = await unit(transaction)
+                await write_last(session)
         transaction.committed()
         return result
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ("create_engine", "writing")
 
 BUSY_TIMEOUT_MS = 5000
+#: What is left of the file of SQLite's write-ahead log once it was copied into the database.
+WAL_BYTES = 16 * 1024 * 1024
 #: Seconds that one statement may take.
 STATEMENT_TIMEOUT = 30.0
 #: How long one starter waits while another migrates a SQLite file.
@@ -79,6 +81,9 @@ def _own_transactions(engine: Engine, *, migrating: bool) -> None:
         f"busy_timeout = {busy_timeout}",
         "journal_mode = WAL",
         "synchronous = FULL",
+        # Pages after which a commit copies the log into the database, and bytes that its file keeps after that.
+        "wal_autocheckpoint = 1000",
+        f"journal_size_limit = {WAL_BYTES}",
         f"foreign_keys = {'OFF' if migrating else 'ON'}",
     )
 
