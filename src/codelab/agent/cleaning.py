@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from codelab.agent.folding import fold
-from codelab.agent.repository import removal
+from codelab.agent.idempotency import KEPT
+from codelab.agent.repository import answers, removal
 from codelab.db import now
 from codelab.db.upkeep import Batches
 from codelab.db.wal import checkpoint
@@ -31,13 +32,14 @@ async def clean(database: Database, settings: AgentSettings, batches: Batches | 
     """Do all of it once; return how many rows went, by what they were."""
     batches = batches or Batches(database)
     at = now()
-    counts = {"deltas": 0, "rows of deleted sessions": 0}
+    counts = {"deltas": 0, "rows of deleted sessions": 0, "kept answers": 0}
     if settings.keep_deltas is not None:
         counts["deltas"] = await fold(database, batches, at - settings.keep_deltas)
     if settings.keep_deleted_sessions is not None:
         counts["rows of deleted sessions"] = await remove_deleted(
             database, batches, at - settings.keep_deleted_sessions
         )
+    counts["kept answers"] = await batches.run(partial(_forget, at - KEPT))
     if database.url.path is not None:
         await checkpoint(database.url.path)
     return counts
@@ -57,3 +59,7 @@ async def remove_deleted(database: Database, batches: Batches, before: datetime)
 
 async def _remove(session_db_id: int, tx: Transaction, limit: int) -> int:
     return await removal.remove_some(tx.session, session_db_id, limit)
+
+
+async def _forget(before: datetime, tx: Transaction, limit: int) -> int:
+    return await answers.remove_before(tx.session, before, limit)

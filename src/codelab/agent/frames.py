@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = (
     "FRAMES",
     "Cancel",
+    "Change",
     "Command",
     "Decide",
     "FrameError",
@@ -50,6 +51,7 @@ class SendMessage(NewMessage, kw_only=True):
 
     type: ClassVar[str] = "message.send"
     id: FrameId
+    idempotency_key: str | None = None
 
 
 class SendResult(ToolResult, kw_only=True):
@@ -57,6 +59,7 @@ class SendResult(ToolResult, kw_only=True):
 
     type: ClassVar[str] = "tool_result"
     id: FrameId
+    idempotency_key: str | None = None
 
 
 class Decide(Decision, kw_only=True):
@@ -64,6 +67,7 @@ class Decide(Decision, kw_only=True):
 
     type: ClassVar[str] = "approval.decide"
     id: FrameId
+    idempotency_key: str | None = None
     approval_id: str
 
 
@@ -72,6 +76,7 @@ class Switch(SwitchRequest, kw_only=True):
 
     type: ClassVar[str] = "agent.switch"
     id: FrameId
+    idempotency_key: str | None = None
 
 
 class Cancel(Input):
@@ -79,9 +84,11 @@ class Cancel(Input):
 
     type: ClassVar[str] = "turn.cancel"
     id: FrameId
+    idempotency_key: str | None = None
 
 
-Command: TypeAlias = Ping | SendMessage | SendResult | Decide | Switch | Cancel
+Change: TypeAlias = SendMessage | SendResult | Decide | Switch | Cancel
+Command: TypeAlias = Ping | Change
 #: Every command by the ``type`` of its frame.
 FRAMES: dict[str, type[Command]] = {kind.type: kind for kind in (Ping, SendMessage, SendResult, Decide, Switch, Cancel)}
 
@@ -130,9 +137,10 @@ def _explain(message: str) -> BadRequest:
     return BadRequest(f"{field}: {problem}" if field else problem, field=scrub(field) or None)
 
 
-def reply_frame(frame_id: str, result: Any) -> str:
-    """Write the answer to a command that was carried out."""
-    return msgspec.json.encode({"reply_to": frame_id, "ok": True, "result": result}).decode()
+def reply_frame(frame_id: str, result: Any, *, replayed: bool) -> str:
+    """Write the answer to a command that was carried out, now or under the same key before."""
+    reply = {"reply_to": frame_id, "ok": True, "result": result}
+    return msgspec.json.encode(reply | ({"replayed": True} if replayed else {})).decode()
 
 
 def refusal_frame(frame_id: str | None, error: CodelabError) -> str:

@@ -16,6 +16,7 @@ from codelab.agent.providers import create_client
 from codelab.agent.providers.retry import RetryPolicy
 from codelab.agent.readers import Readers
 from codelab.agent.routes import router
+from codelab.agent.routes.common import mark_replay
 from codelab.agent.sessions import SessionService
 from codelab.agent.storage import SCHEMA
 from codelab.agent.turns import CallTransitions, ModelCaller, Runner, Transitions, TurnService
@@ -88,6 +89,7 @@ class AgentModule(InitPlugin):
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the module to an application."""
         app_config.route_handlers.append(router())
+        app_config.before_send.append(mark_replay)
         app_config.lifespan.append(self._lifespan)
         app_config.dependencies |= {
             "sessions": Provide(lambda: self.sessions, sync_to_thread=False),

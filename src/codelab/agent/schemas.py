@@ -354,6 +354,19 @@ class AgentContextInfo(msgspec.Struct):
     last_switch_at: datetime | None
     created_at: datetime
 
+    @classmethod
+    def from_rows(cls, session: Row[Any], switches: Sequence[Row[Any]] | None) -> Self:
+        """Make it from a row of ``repository.sessions``, and the hand-overs where they are wanted."""
+        return cls(
+            id=session.context_id,
+            session_id=session.id,
+            current_agent=session.current_agent,
+            switch_count=session.switch_count,
+            switch_history=None if switches is None else [Switch.from_row(row) for row in switches],
+            last_switch_at=session.last_switch_at if session.switch_count else None,
+            created_at=session.created_at,
+        )
+
 
 class ContextAnswer(msgspec.Struct):
     """Wrap an agent context, as the reference does."""

@@ -111,7 +111,8 @@ class SessionSocket:
         except FrameError as refused:
             return refusal_frame(refused.id, refused.error)
         try:
-            return reply_frame(command.id, await carry_out(command, self._principal, self._session_id, self._turns))
+            result, replayed = await carry_out(command, self._principal, self._session_id, self._turns)
+            return reply_frame(command.id, result, replayed=replayed)
         except Exception as error:  # noqa: BLE001 - told to the client, and logged where nobody expected it
             return refusal_frame(command.id, describe(error))
 

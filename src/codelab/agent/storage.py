@@ -18,6 +18,6 @@ SCHEMA = ModuleSchema(
 )
 STORAGE = ModuleStorage(
     schema=SCHEMA,
-    person_roots=(Root("sessions", "owner_id"), Root("session_counters", "owner_id")),
+    person_roots=(Root("sessions", "owner_id"), Root("session_counters", "owner_id"), Root("kept_answers", "owner_id")),
     session_root=Root("sessions", "id"),
 )

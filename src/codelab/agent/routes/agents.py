@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from codelab.agent.agents import load_agents
+from codelab.agent.idempotency import Once
 from codelab.agent.schemas import AgentInfo, AgentList, ContextAnswer, SwitchRequest
 from codelab.agent.sessions import SessionService
 from codelab.agent.turns import TurnService
@@ -40,12 +41,11 @@ async def switch_agent(
     session_id: FromPath[str],
     data: JSONBody[SwitchRequest],
     principal: NamedDependency[Principal],
-    sessions: NamedDependency[SessionService],
     turns: NamedDependency[TurnService],
+    once: NamedDependency[Once | None],
 ) -> ContextAnswer:
     """Switch the current agent of a session."""
-    await turns.switch(principal, session_id, data.target_agent, data.reason)
-    return ContextAnswer(await sessions.context(principal, session_id, with_history=True))
+    return await turns.switch(principal, session_id, data.target_agent, data.reason, once)
 
 
 HANDLERS = (list_agents, get_context, switch_agent)

@@ -8,6 +8,7 @@ from litestar import delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
+from codelab.agent.idempotency import Once
 from codelab.agent.routes.common import Cursor, Limit
 from codelab.agent.schemas import History, NewSession, SessionChange, SessionInfo, SessionList
 from codelab.agent.sessions import SessionService
@@ -20,10 +21,11 @@ __all__ = ("HANDLERS",)
 async def create_session(
     principal: NamedDependency[Principal],
     sessions: NamedDependency[SessionService],
+    once: NamedDependency[Once | None],
     data: JSONBody[NewSession | None] = None,
 ) -> SessionInfo:
     """Make a session."""
-    return await sessions.create(principal, data or NewSession())
+    return await sessions.create(principal, data or NewSession(), once)
 
 
 @get("/sessions", summary="List your sessions")

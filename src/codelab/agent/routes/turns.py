@@ -6,6 +6,7 @@ from litestar import get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
+from codelab.agent.idempotency import Once
 from codelab.agent.schemas import (
     Approval,
     ApprovalList,
@@ -28,9 +29,10 @@ async def post_message(
     data: JSONBody[NewMessage],
     principal: NamedDependency[Principal],
     turns: NamedDependency[TurnService],
+    once: NamedDependency[Once | None],
 ) -> MessageAccepted:
     """Take a user's message."""
-    return await turns.post_message(principal, session_id, data.content)
+    return await turns.post_message(principal, session_id, data.content, once)
 
 
 @post("/sessions/{session_id:str}/tool-results", status_code=200, summary="Answer a tool call")
@@ -39,9 +41,10 @@ async def post_tool_result(
     data: JSONBody[ToolResult],
     principal: NamedDependency[Principal],
     turns: NamedDependency[TurnService],
+    once: NamedDependency[Once | None],
 ) -> ToolResultTaken:
     """Take the client's result of a tool call."""
-    return await turns.take_result(principal, session_id, data.call_id, data.result, data.error)
+    return await turns.take_result(principal, session_id, data.call_id, data.result, data.error, once)
 
 
 @get("/sessions/{session_id:str}/pending-approvals", summary="What waits for a person")
@@ -65,17 +68,23 @@ async def decide_approval(
     data: JSONBody[Decision],
     principal: NamedDependency[Principal],
     turns: NamedDependency[TurnService],
+    once: NamedDependency[Once | None],
 ) -> Approval:
     """Take a person's decision."""
-    return await turns.decide(principal, session_id, approval_id, data.decision, data.modified_arguments, data.feedback)
+    return await turns.decide(
+        principal, session_id, approval_id, data.decision, data.modified_arguments, data.feedback, once
+    )
 
 
 @post("/sessions/{session_id:str}/cancel", status_code=200, summary="Stop the active turn")
 async def cancel_turn(
-    session_id: FromPath[str], principal: NamedDependency[Principal], turns: NamedDependency[TurnService]
+    session_id: FromPath[str],
+    principal: NamedDependency[Principal],
+    turns: NamedDependency[TurnService],
+    once: NamedDependency[Once | None],
 ) -> TurnState:
     """Cancel the active turn."""
-    return await turns.cancel(principal, session_id)
+    return await turns.cancel(principal, session_id, once)
 
 
 HANDLERS = (post_message, post_tool_result, list_pending_approvals, decide_approval, cancel_turn)

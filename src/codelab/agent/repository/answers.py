@@ -1,0 +1,43 @@
+"""SQL of the answers that are kept for clients who repeat a request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import Table, delete, insert, select
+
+from codelab.agent.models import KeptAnswer
+from codelab.db import now
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+__all__ = ("add", "find", "remove", "remove_before")
+
+answers = cast("Table", KeptAnswer.__table__)
+
+
+async def find(db: AsyncSession, owner_id: str, request: str) -> Row[Any] | None:
+    """Return what was answered to a request of a person."""
+    found = await db.execute(select(answers).where(answers.c.owner_id == owner_id, answers.c.request == request))
+    return found.first()
+
+
+async def add(db: AsyncSession, **values: Any) -> None:
+    """Insert an answer."""
+    await db.execute(insert(answers).values(created_at=now(), **values))
+
+
+async def remove(db: AsyncSession, db_id: int) -> None:
+    """Delete one answer."""
+    await db.execute(delete(answers).where(answers.c.db_id == db_id))
+
+
+async def remove_before(db: AsyncSession, before: datetime, limit: int) -> int:
+    """Delete at most so many answers that are older than a time, the oldest first; return how many."""
+    old = select(answers.c.db_id).where(answers.c.created_at < before).order_by(answers.c.created_at).limit(limit)
+    removed = await db.execute(delete(answers).where(answers.c.db_id.in_(old)).returning(answers.c.db_id))
+    return len(removed.all())
