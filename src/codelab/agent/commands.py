@@ -50,7 +50,7 @@ async def _carry_out(
     principal.require(WRITE)
     match command:
         case frames.SendMessage():
-            return await turns.post_message(principal, session_id, command.content, once)
+            return await turns.post_message(principal, session_id, command.content, command.delivery, once)
         case frames.SendResult():
             return await turns.take_result(principal, session_id, command.call_id, command.result, command.error, once)
         case frames.Switch():

@@ -19,7 +19,7 @@ from codelab.agent.routes import router
 from codelab.agent.routes.common import mark_replay
 from codelab.agent.sessions import SessionService
 from codelab.agent.storage import SCHEMA
-from codelab.agent.turns import CallTransitions, ModelCaller, Runner, Transitions, TurnService
+from codelab.agent.turns import CallTransitions, ModelCaller, QueueService, Runner, Transitions, TurnService
 from codelab.db import Database, new_id, parse_url
 from codelab.db.upkeep import Upkeep
 from codelab.errors import StartError
@@ -75,6 +75,7 @@ class AgentModule(InitPlugin):
             self.database, self.log, transitions, agents, caller, model=model, max_steps=settings.max_steps
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
+        self.queue = QueueService(self.database, transitions)
         self.turns = TurnService(
             self.database,
             self.log,
@@ -94,6 +95,7 @@ class AgentModule(InitPlugin):
         app_config.dependencies |= {
             "sessions": Provide(lambda: self.sessions, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
+            "queue": Provide(lambda: self.queue, sync_to_thread=False),
             "log": Provide(lambda: self.log, sync_to_thread=False),
             "readers": Provide(lambda: self.readers, sync_to_thread=False),
             "send_timeout": Provide(lambda: self._send_timeout, sync_to_thread=False),

@@ -35,6 +35,8 @@ __all__ = (
     "MessageAccepted",
     "NewMessage",
     "NewSession",
+    "Queue",
+    "QueuedTurn",
     "SessionChange",
     "SessionInfo",
     "SessionList",
@@ -54,6 +56,8 @@ DecisionWord = Annotated[
     str,
     Meta(pattern=r"^(approve|edit|reject)$(?!\n)", extra_json_schema={"enum": ["approve", "edit", "reject"]}),
 ]
+
+DeliveryWord = Annotated[str, Meta(pattern=r"^(queue|reject)$(?!\n)", extra_json_schema={"enum": ["queue", "reject"]})]
 
 
 def _check_metadata(metadata: dict[str, Any] | msgspec.UnsetType | None) -> None:
@@ -90,9 +94,10 @@ class SessionChange(Input):
 
 
 class NewMessage(Input):
-    """Send a user's message."""
+    """Send a user's message; ``delivery`` says what happens while a turn is active."""
 
     content: str
+    delivery: DeliveryWord = "queue"
 
 
 class Decision(Input):
@@ -143,6 +148,23 @@ class ToolResultTaken(msgspec.Struct):
     call_id: str
     status: str
     seq: int | None
+
+
+class QueuedTurn(msgspec.Struct):
+    """A turn that waits for those before it, and its message."""
+
+    turn_id: str
+    message_id: str
+    content: str
+    created_at: datetime
+
+
+class Queue(msgspec.Struct):
+    """What waits in a session, in order."""
+
+    session_id: str
+    queue: list[QueuedTurn]
+    count: int
 
 
 class TurnState(msgspec.Struct):

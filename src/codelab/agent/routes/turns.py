@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import get, post
+from litestar import delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
@@ -13,11 +13,12 @@ from codelab.agent.schemas import (
     Decision,
     MessageAccepted,
     NewMessage,
+    Queue,
     ToolResult,
     ToolResultTaken,
     TurnState,
 )
-from codelab.agent.turns import TurnService
+from codelab.agent.turns import QueueService, TurnService
 from codelab.identity import Principal
 
 __all__ = ("HANDLERS",)
@@ -32,7 +33,7 @@ async def post_message(
     once: NamedDependency[Once | None],
 ) -> MessageAccepted:
     """Take a user's message."""
-    return await turns.post_message(principal, session_id, data.content, once)
+    return await turns.post_message(principal, session_id, data.content, data.delivery, once)
 
 
 @post("/sessions/{session_id:str}/tool-results", status_code=200, summary="Answer a tool call")
@@ -87,4 +88,31 @@ async def cancel_turn(
     return await turns.cancel(principal, session_id, once)
 
 
-HANDLERS = (post_message, post_tool_result, list_pending_approvals, decide_approval, cancel_turn)
+@get("/sessions/{session_id:str}/queue", summary="What waits to be answered")
+async def list_queue(
+    session_id: FromPath[str], principal: NamedDependency[Principal], queue: NamedDependency[QueueService]
+) -> Queue:
+    """List the turns that have not begun."""
+    return await queue.list(principal, session_id)
+
+
+@delete("/sessions/{session_id:str}/queue/{turn_id:str}", status_code=200, summary="Take a message back")
+async def remove_from_queue(
+    session_id: FromPath[str],
+    turn_id: FromPath[str],
+    principal: NamedDependency[Principal],
+    queue: NamedDependency[QueueService],
+) -> TurnState:
+    """Remove a turn that has not begun."""
+    return await queue.remove(principal, session_id, turn_id)
+
+
+HANDLERS = (
+    post_message,
+    post_tool_result,
+    list_pending_approvals,
+    decide_approval,
+    cancel_turn,
+    list_queue,
+    remove_from_queue,
+)

@@ -62,12 +62,18 @@ class TurnService:
         self._max_result_bytes = max_result_bytes
 
     async def post_message(
-        self, principal: Principal, session_id: str, content: str, once: Once | None = None
+        self,
+        principal: Principal,
+        session_id: str,
+        content: str,
+        delivery: str = "queue",
+        once: Once | None = None,
     ) -> MessageAccepted:
         """Take a user's message and queue the turn that answers it.
 
         Raises:
             BadRequest: the content is empty.
+            Conflict: the delivery is ``reject`` and a turn is active or waits.
             TooLarge: it is over ``AGENT_RUNTIME__MAX_MESSAGE_BYTES``.
             NotFound: no such session of this person.
         """
@@ -79,6 +85,8 @@ class TurnService:
 
         async def unit(tx: Transaction) -> MessageAccepted:
             session = await require_session(tx.session, principal, session_id)
+            if delivery == "reject":
+                await self._reject_while_busy(tx, session)
             turn_db_id = await turns.add(
                 tx.session, turn_id=turn_id, session_db_id=session.db_id, message_id=message_id
             )
@@ -100,7 +108,14 @@ class TurnService:
             return MessageAccepted(message_id=message_id, turn_id=turn_id, seq=seq)
 
         route = ("messages", session_id)
-        return await write_once(self._database, once, principal, route, [content], unit, MessageAccepted)
+        return await write_once(self._database, once, principal, route, [content, delivery], unit, MessageAccepted)
+
+    @staticmethod
+    async def _reject_while_busy(tx: Transaction, session: Row[Any]) -> None:
+        turn = await turns.find_active(tx.session, session.db_id) or await turns.next_queued(tx.session, session.db_id)
+        if turn is not None:
+            active = {"turn_id": turn.id, "state": turn.state}
+            raise Conflict("A turn is active in this session.", code="turn_active", extra={"active_turn": active})
 
     async def take_result(
         self,
