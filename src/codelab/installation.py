@@ -54,6 +54,12 @@ class Installation:
         }
 
     @property
+    def people(self) -> Store:
+        """The store of the module that knows the names of people."""
+        (store,) = (store for store in self.stores.values() if store.storage.person_name is not None)
+        return store
+
+    @property
     def shared(self) -> bool:
         """Whether both modules use one database."""
         agent, auth = (self.stores[name].url for name in ("agent", "auth"))

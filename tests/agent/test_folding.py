@@ -231,7 +231,7 @@ async def test_a_huge_session_is_folded_in_batches(running: Running, ada: Person
     session = await ada.session(agent="ask")
     await ada.say(session, "count to 1")
     whole = await ada.until(session, *END)
-    await _inflate(running.app.state.agent.database, await key_of(running, session), 100_000)
+    await inflate(running.app.state.agent.database, await key_of(running, session), 100_000)
     other = await ada.session(agent="ask")
     folding = asyncio.create_task(fold_all(running))
     said = 0
@@ -248,7 +248,7 @@ async def test_a_huge_session_is_folded_in_batches(running: Running, ada: Person
     assert len(await ada.history(other)) == said * 2
 
 
-async def _inflate(database: Database, key: int, count: int) -> None:
+async def inflate(database: Database, key: int, count: int) -> None:
     """Put so many deltas before the end of the only answer of a session."""
 
     async def unit(tx: Any) -> None:

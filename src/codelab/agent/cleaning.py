@@ -6,8 +6,7 @@ itself, and say who allowed what.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codelab.agent.folding import fold
 from codelab.agent.idempotency import KEPT
@@ -17,6 +16,7 @@ from codelab.db.upkeep import Batches
 from codelab.db.wal import checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from codelab.db import Database, Transaction
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ("clean", "remove_deleted")
 
-#: Sessions that are looked up at once.
-PAGE = 100
+#: Sessions, and keys of one session's rows, that are looked up at once.
+PAGE, KEYS = 100, 2000
 
 
 async def clean(database: Database, settings: AgentSettings, batches: Batches | None = None) -> dict[str, int]:
@@ -39,7 +39,7 @@ async def clean(database: Database, settings: AgentSettings, batches: Batches | 
         counts["rows of deleted sessions"] = await remove_deleted(
             database, batches, at - settings.keep_deleted_sessions
         )
-    counts["kept answers"] = await batches.run(partial(_forget, at - KEPT))
+    counts["kept answers"] = await _forget(database, batches, at - KEPT)
     if database.url.path is not None:
         await checkpoint(database.url.path)
     return counts
@@ -51,15 +51,41 @@ async def remove_deleted(database: Database, batches: Batches, before: datetime)
     while True:
         async with database.read() as db:
             found = await removal.list_deleted(db, before, PAGE)
-        for session_db_id in found:
-            removed += await batches.run(partial(_remove, session_db_id))
+        for session in found:
+            removed += await _remove(database, batches, session.db_id, session.last_seq)
         if len(found) < PAGE:
             return removed
 
 
-async def _remove(session_db_id: int, tx: Transaction, limit: int) -> int:
-    return await removal.remove_some(tx.session, session_db_id, limit)
+async def _remove(database: Database, batches: Batches, session_db_id: int, last_seq: int) -> int:
+    async def remove_events(tx: Transaction, first: int, last: int) -> int:
+        return await removal.remove_events(tx.session, session_db_id, first, last)
+
+    removed = await batches.run_down(1, last_seq, remove_events)
+    for child in removal.CHILDREN:
+
+        async def remove_rows(tx: Transaction, keys: Sequence[Any], child: removal.Child = child) -> int:
+            return await removal.remove_rows(tx.session, child, keys)
+
+        seen = None
+        while True:
+            async with database.read() as db:
+                keys = await removal.list_keys(db, child, session_db_id, seen, KEYS)
+            removed += await batches.run_over(keys, remove_rows)
+            if len(keys) < KEYS:
+                break
+            seen = keys[-1]
+    return removed + await database.write(lambda tx: removal.remove_session(tx.session, session_db_id))
 
 
-async def _forget(before: datetime, tx: Transaction, limit: int) -> int:
-    return await answers.remove_before(tx.session, before, limit)
+async def _forget(database: Database, batches: Batches, before: datetime) -> int:
+    async def remove(tx: Transaction, keys: Sequence[Any]) -> int:
+        return await answers.remove(tx.session, keys)
+
+    removed = 0
+    while True:
+        async with database.read() as db:
+            keys = await answers.list_before(db, before, KEYS)
+        removed += await batches.run_over(keys, remove)
+        if len(keys) < KEYS:
+            return removed

@@ -10,7 +10,6 @@ from codelab.agent.repository import folding
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from codelab.agent.repository.folding import Folded
     from codelab.db import Database, Transaction
     from codelab.db.upkeep import Batches
 
@@ -45,11 +44,11 @@ async def _fold_turn(database: Database, batches: Batches, session_db_id: int, t
     if not await database.write(lambda tx: folding.keep(tx.session, session_db_id, turn_db_id, measured)):
         return 0
     deleted = 0
-    for each in measured:
-        deleted += await batches.run(partial(_delete, session_db_id, each))
+    for each in measured:  # from the end: a reader meets what is left of a message before the event that replaces it
+        deleted += await batches.run_down(each.first_seq, each.last_seq, partial(_delete, session_db_id))
     await database.write(lambda tx: folding.mark_folded(tx.session, turn_db_id))
     return deleted
 
 
-async def _delete(session_db_id: int, each: Folded, tx: Transaction, limit: int) -> int:
-    return await folding.delete_deltas(tx.session, session_db_id, each.first_seq, each.last_seq, limit)
+async def _delete(session_db_id: int, tx: Transaction, first: int, last: int) -> int:
+    return await folding.delete_deltas(tx.session, session_db_id, first, last)

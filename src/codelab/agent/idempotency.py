@@ -85,7 +85,7 @@ async def write_once(
         result = await unit(tx)
         if result is not None:
             if row is not None:
-                await answers.remove(tx.session, row.db_id)
+                await answers.remove(tx.session, [row.db_id])
             answer = msgspec.json.encode(result).decode()
             await answers.add(tx.session, owner_id=principal.subject, request=name, digest=digest, answer=answer)
         return None, result

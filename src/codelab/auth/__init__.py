@@ -70,18 +70,20 @@ class AuthModule(InitPlugin):
     @asynccontextmanager
     async def _live(self, _app: Litestar) -> AsyncIterator[None]:
         try:
-            await self.start()
+            await self.start(alone=True)
             yield
         finally:
             await self.stop()
 
-    async def start(self) -> None:
+    async def start(self, *, alone: bool = False) -> None:
         """Migrate the database, load the keys, make what a new installation begins with.
+
+        With ``alone`` this is the one process that serves the database, until ``stop``.
 
         Raises:
             StartError: one line that says what is wrong.
         """
-        await self.database.start(self._db_wait)
+        await self.database.start(self._db_wait, alone=alone)
         await self._keys.load()
         await self._audit.open()
         await self._inherited.load()

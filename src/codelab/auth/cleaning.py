@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import TYPE_CHECKING
 
 from codelab.auth import repository, repository_cleaning
@@ -13,6 +12,7 @@ from codelab.db.wal import checkpoint
 from codelab.storage.chain import verify_chain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from codelab.db import Database, Transaction
@@ -52,21 +52,13 @@ async def remove_tokens(database: Database, batches: Batches, before: datetime) 
     while True:
         async with database.read() as session:
             found = await repository_cleaning.list_ended_tokens(session, before, PAGE)
-        left = list(found)
-        while left:
-            removed += await batches.run(partial(_remove_tokens, left))
+        removed += await batches.run_over(found, _remove_tokens)
         if len(found) < PAGE:
             return removed
 
 
-async def _remove_tokens(left: list[str], tx: Transaction, limit: int) -> int:
-    chosen = left[:limit]
-
-    def forget() -> None:
-        del left[: len(chosen)]
-
-    tx.after_commit(forget)
-    return await repository_cleaning.delete_tokens(tx.session, chosen)
+async def _remove_tokens(tx: Transaction, ids: Sequence[str]) -> int:
+    return await repository_cleaning.delete_tokens(tx.session, ids)
 
 
 async def prune_audit(database: Database, batches: Batches, chain: Chain, before: datetime) -> int:

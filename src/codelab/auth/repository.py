@@ -42,6 +42,7 @@ __all__ = (
     "insert_signing_key",
     "insert_user_if_absent",
     "is_rotated",
+    "list_audit_ids",
     "list_signing_keys",
     "lock",
     "record_login",
@@ -284,6 +285,12 @@ async def revoke_family(session: AsyncSession, family_id: str, at: datetime) -> 
 def insert_audit_log(session: AsyncSession, chain: Chain, **values: Any) -> None:
     """Insert an audit row, right before the commit."""
     chain.append(session, **values)
+
+
+async def list_audit_ids(session: AsyncSession, user_id: str) -> Sequence[str]:
+    """List the ids of the audit rows that tell of a person."""
+    rows = await session.execute(select(AUDIT.rows.c.id).where(AUDIT.rows.c.user_id == user_id))
+    return rows.scalars().all()
 
 
 # Signing keys

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import asyncpg
 from sqlalchemy import URL, event
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
     from codelab.db.urls import DatabaseUrl
 
-__all__ = ("create_engine", "writing")
+__all__ = ("create_engine", "create_reader", "writing")
 
 BUSY_TIMEOUT_MS = 5000
 #: What is left of the file of SQLite's write-ahead log once it was copied into the database.
@@ -37,20 +40,57 @@ def create_engine(url: DatabaseUrl, application_name: str, *, migrating: bool = 
         _own_transactions(engine.sync_engine, migrating=migrating)
         return engine
 
+    return _postgresql_engine(url, application_name, unlimited=migrating)
+
+
+def create_reader(url: DatabaseUrl, application_name: str, *, leave_no_trace: bool = False) -> AsyncEngine:
+    """Make an engine that cannot change a database, for looking at all of it: one transaction, one snapshot.
+
+    A SQLite file that is not there is not made. With ``leave_no_trace`` the two files that SQLite puts beside one in
+    WAL mode are not made either; that holds while nobody else writes, so it is for a short look.
+    """
+    if url.dialect == "postgresql":
+        engine = _postgresql_engine(url, application_name, unlimited=True, default_transaction_read_only="on")
+        return engine.execution_options(isolation_level="REPEATABLE READ")
+    path = url.path
+    assert path is not None
+    options = {"mode": "ro", "uri": "true"}
+    # Without a WAL file everything is in the main file, and SQLite need not make its two files beside it.
+    if not Path(f"{path}-wal").exists() and (leave_no_trace or not os.access(path.parent, os.W_OK)):
+        options["immutable"] = "1"
+    place = URL.create("sqlite+aiosqlite", database=f"file:{quote(str(path))}", query=options)
+    engine = create_async_engine(place, hide_parameters=True)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _configure(dbapi: Any, _record: Any) -> None:
+        dbapi.isolation_level = None
+        cursor = dbapi.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _postgresql_engine(url: DatabaseUrl, application_name: str, *, unlimited: bool, **more: str) -> AsyncEngine:
     async def connect() -> asyncpg.Connection[Any]:
         # The DSN goes to asyncpg whole: it knows libpq's options (sslmode, host=/socket, …) better than a translation.
         settings = {
             "timezone": "UTC",
-            "statement_timeout": "0" if migrating else f"{STATEMENT_TIMEOUT * 1000:.0f}",
-            "lock_timeout": "0" if migrating else "5000",
-            "idle_in_transaction_session_timeout": "0" if migrating else "60000",
+            "statement_timeout": "0" if unlimited else f"{STATEMENT_TIMEOUT * 1000:.0f}",
+            "lock_timeout": "0" if unlimited else "5000",
+            "idle_in_transaction_session_timeout": "0" if unlimited else "60000",
+            **more,
         }
         if "application_name=" not in url.dsn:
             settings["application_name"] = application_name
         return await asyncpg.connect(
             url.dsn,
             timeout=url.connect_timeout,
-            command_timeout=None if migrating else STATEMENT_TIMEOUT,
+            command_timeout=None if unlimited else STATEMENT_TIMEOUT,
             server_settings=settings,
         )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codelab.db.faults import is_unavailable
 from codelab.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from codelab.db.database import Database
     from codelab.db.writer import Transaction
@@ -21,8 +21,8 @@ __all__ = ("Batches", "Pace", "Upkeep")
 logger = logging.getLogger(__name__)
 
 #: Seconds that one batch should take, and those after which it has held the writer for too long.
-TARGET, LONGEST = 0.015, 0.05
-FIRST_ROWS, MOST_ROWS = 50, 5000
+TARGET, LONGEST = 0.01, 0.05
+FIRST_ROWS, MOST_ROWS = 50, 1000
 #: Seconds for everybody else after a batch: what it took so many times over, and never less than the second number.
 PAUSE_FACTOR, PAUSE_LEAST = 2.0, 0.005
 #: Seconds from one run to the next, and from a start to the first.
@@ -71,6 +71,54 @@ class Batches:
             rows = await self._run_once(unit, pace)
             total += rows
         return total
+
+    async def run_down(self, first: int, last: int, delete: Callable[[Transaction, int, int], Awaitable[int]]) -> int:
+        """Call ``delete`` with the two ends of parts of a range of numbers, the last part first; return the sum.
+
+        A query for the next rows would read all that was deleted before it, again and again, until PostgreSQL has
+        cleaned up; a part of a range does not.
+        """
+        deleted = 0
+
+        async def unit(tx: Transaction, limit: int) -> int:
+            low, high = max(first, last - limit + 1), last
+            if low > high:
+                return 0
+            count = await delete(tx, low, high)
+
+            def go_on() -> None:
+                nonlocal deleted, last
+                deleted += count
+                last = low - 1
+
+            tx.after_commit(go_on)
+            return high - low + 1
+
+        await self.run(unit)
+        return deleted
+
+    async def run_over(
+        self, keys: Sequence[Any], delete: Callable[[Transaction, Sequence[Any]], Awaitable[int]]
+    ) -> int:
+        """Call ``delete`` with a part of the keys at a time, which were looked up before; return the sum."""
+        at = deleted = 0
+
+        async def unit(tx: Transaction, limit: int) -> int:
+            part = keys[at : at + limit]
+            if not part:
+                return 0
+            count = await delete(tx, part)
+
+            def go_on() -> None:
+                nonlocal at, deleted
+                at += len(part)
+                deleted += count
+
+            tx.after_commit(go_on)
+            return len(part)
+
+        await self.run(unit)
+        return deleted
 
     async def _run_once(self, unit: Callable[[Transaction, int], Awaitable[int]], pace: Pace) -> int:
         took = 0.0

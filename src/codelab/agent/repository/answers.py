@@ -10,12 +10,13 @@ from codelab.agent.models import KeptAnswer
 from codelab.db import now
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("add", "find", "remove", "remove_before")
+__all__ = ("add", "find", "list_before", "remove")
 
 answers = cast("Table", KeptAnswer.__table__)
 
@@ -31,13 +32,13 @@ async def add(db: AsyncSession, **values: Any) -> None:
     await db.execute(insert(answers).values(created_at=now(), **values))
 
 
-async def remove(db: AsyncSession, db_id: int) -> None:
-    """Delete one answer."""
-    await db.execute(delete(answers).where(answers.c.db_id == db_id))
-
-
-async def remove_before(db: AsyncSession, before: datetime, limit: int) -> int:
-    """Delete at most so many answers that are older than a time, the oldest first; return how many."""
+async def list_before(db: AsyncSession, before: datetime, limit: int) -> list[int]:
+    """Return the keys of at most so many answers that are older than a time, the oldest first."""
     old = select(answers.c.db_id).where(answers.c.created_at < before).order_by(answers.c.created_at).limit(limit)
-    removed = await db.execute(delete(answers).where(answers.c.db_id.in_(old)).returning(answers.c.db_id))
+    return list((await db.execute(old)).scalars())
+
+
+async def remove(db: AsyncSession, keys: Sequence[int]) -> int:
+    """Delete answers; return how many there were."""
+    removed = await db.execute(delete(answers).where(answers.c.db_id.in_(keys)).returning(answers.c.db_id))
     return len(removed.all())

@@ -13,7 +13,7 @@ from codelab.db import now
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy import Row
+    from sqlalchemy import CursorResult, Row
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 __all__ = ("Folded", "delete_deltas", "folded_ranges", "keep", "list_unfolded", "mark_folded", "measure")
@@ -111,20 +111,13 @@ async def keep(db: AsyncSession, session_db_id: int, turn_db_id: int, measured: 
     return True
 
 
-async def delete_deltas(db: AsyncSession, session_db_id: int, first: int, last: int, limit: int) -> int:
-    """Delete the last deltas of a range, ``limit`` at most; return how many.
-
-    From the end, so that a reader meets what is left of a message before the event that replaces all of it.
-    """
+async def delete_deltas(db: AsyncSession, session_db_id: int, first: int, last: int) -> int:
+    """Delete the deltas with ``first`` <= ``seq`` <= ``last``; return how many."""
     deltas = (events.c.session_db_id == session_db_id) & (events.c.type == "message.delta")
-    chosen = await db.execute(
-        select(events.c.seq).where(deltas, events.c.seq.between(first, last)).order_by(events.c.seq.desc()).limit(limit)
+    deleted = cast(
+        "CursorResult[Any]", await db.execute(delete(events).where(deltas, events.c.seq.between(first, last)))
     )
-    seqs = list(chosen.scalars())
-    if not seqs:
-        return 0
-    await db.execute(delete(events).where(deltas, events.c.seq.between(seqs[-1], seqs[0])))
-    return len(seqs)
+    return deleted.rowcount
 
 
 async def mark_folded(db: AsyncSession, turn_db_id: int) -> None:

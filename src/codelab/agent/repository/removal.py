@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sqlalchemy import Select, Table, delete, select
 
@@ -19,67 +19,82 @@ from codelab.agent.models import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, CursorResult, Row
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("list_deleted", "remove_some")
+__all__ = ("CHILDREN", "Child", "list_deleted", "list_keys", "remove_events", "remove_rows", "remove_session")
 
 sessions = cast("Table", Session.__table__)
+events = cast("Table", SessionEvent.__table__)
+folded = cast("Table", FoldedRange.__table__)
 contexts = cast("Table", AgentContext.__table__)
 switches = cast("Table", AgentSwitch.__table__)
 
 
-def _table(model: type[Any], key: str) -> tuple[Table, ColumnElement[Any], ColumnElement[Any]]:
+class Child(NamedTuple):
+    """A table with rows of sessions, and its primary key."""
+
+    table: Table
+    key: ColumnElement[Any]
+
+
+def _child(model: type[Any], key: str) -> Child:
     table = cast("Table", model.__table__)
-    return table, table.c[key], table.c.session_db_id
+    return Child(table, table.c[key])
 
 
-#: Children before parents, each with what tells its rows of one session apart.
-_CHILDREN = (
-    _table(SessionEvent, "seq"),
-    _table(FoldedRange, "completed_seq"),
-    _table(PendingApproval, "id"),
-    _table(ToolCall, "db_id"),
-    _table(Message, "id"),
-    _table(Turn, "db_id"),
-    _table(AgentContext, "id"),
+#: What belongs to a session beside its log: children before parents.
+CHILDREN = (
+    _child(AgentSwitch, "id"),
+    _child(PendingApproval, "id"),
+    _child(ToolCall, "db_id"),
+    _child(Message, "id"),
+    _child(Turn, "db_id"),
+    _child(AgentContext, "id"),
 )
 
 
-async def list_deleted(db: AsyncSession, before: datetime, limit: int) -> list[int]:
-    """Return sessions that were deleted before a time, the oldest first."""
+async def list_deleted(db: AsyncSession, before: datetime, limit: int) -> list[Row[Any]]:
+    """Return (``db_id``, ``last_seq``) of sessions that were deleted before a time, the oldest first."""
     statement: Select[Any] = (
-        select(sessions.c.db_id)
+        select(sessions.c.db_id, sessions.c.last_seq)
         .where(sessions.c.deleted_at.is_not(None), sessions.c.deleted_at < before)
         .order_by(sessions.c.deleted_at)
         .limit(limit)
     )
+    return list((await db.execute(statement)).all())
+
+
+async def remove_events(db: AsyncSession, session_db_id: int, first: int, last: int) -> int:
+    """Remove a part of a session's log; return how many rows."""
+    part = (events.c.session_db_id == session_db_id) & events.c.seq.between(first, last)
+    return cast("CursorResult[Any]", await db.execute(delete(events).where(part))).rowcount
+
+
+async def list_keys(db: AsyncSession, child: Child, session_db_id: int, after: Any, limit: int) -> list[Any]:
+    """Return keys of a session's rows in order; ``after`` is the last one seen, None at first."""
+    own: ColumnElement[bool]
+    if child.table is switches:
+        own = switches.c.context_db_id.in_(select(contexts.c.id).where(contexts.c.session_db_id == session_db_id))
+    else:
+        own = child.table.c.session_db_id == session_db_id
+    statement: Select[Any] = select(child.key).where(own).order_by(child.key).limit(limit)
+    if after is not None:
+        statement = statement.where(child.key > after)
     return list((await db.execute(statement)).scalars())
 
 
-async def remove_some(db: AsyncSession, session_db_id: int, limit: int) -> int:
-    """Remove ``limit`` rows of a deleted session at most, the session itself last; return how many.
-
-    Fewer than ``limit`` means that nothing of it is left.
-    """
-    own_contexts = select(contexts.c.id).where(contexts.c.session_db_id == session_db_id)
-    removed = await _remove(db, switches, switches.c.id, switches.c.context_db_id.in_(own_contexts), limit)
-    for table, key, session in _CHILDREN:
-        if removed >= limit:
-            return removed
-        removed += await _remove(db, table, key, session == session_db_id, limit - removed)
-    if removed >= limit:
-        return removed
-    dead = (sessions.c.db_id == session_db_id) & sessions.c.deleted_at.is_not(None)
-    return removed + await _remove(db, sessions, sessions.c.db_id, dead, 1)
+async def remove_rows(db: AsyncSession, child: Child, keys: Sequence[Any]) -> int:
+    """Remove rows by their keys; return how many."""
+    return cast("CursorResult[Any]", await db.execute(delete(child.table).where(child.key.in_(keys)))).rowcount
 
 
-async def _remove(
-    db: AsyncSession, table: Table, key: ColumnElement[Any], where: ColumnElement[bool], limit: int
-) -> int:
-    keys = list((await db.execute(select(key).where(where).limit(limit))).scalars())
-    if keys:
-        await db.execute(delete(table).where(where, key.in_(keys)))
-    return len(keys)
+async def remove_session(db: AsyncSession, session_db_id: int) -> int:
+    """Remove a deleted session itself, with the few rows of what was folded of it; return how many."""
+    own = select(sessions.c.db_id).where(sessions.c.db_id == session_db_id, sessions.c.deleted_at.is_not(None))
+    ranges = cast("CursorResult[Any]", await db.execute(delete(folded).where(folded.c.session_db_id.in_(own))))
+    rows = cast("CursorResult[Any]", await db.execute(delete(sessions).where(sessions.c.db_id.in_(own))))
+    return ranges.rowcount + rows.rowcount
