@@ -196,6 +196,12 @@ class AgentSettings:
     max_steps: int = _variable(
         "AGENT_RUNTIME__MAX_STEPS", "50", "Model calls in one turn before it fails.", _whole(1, 10_000)
     )
+    send_timeout: float = _variable(
+        "AGENT_RUNTIME__SEND_TIMEOUT",
+        "30",
+        "Seconds that a client of an event stream may take to accept what is sent before it is disconnected.",
+        _number(0.1, 3600),
+    )
     keep_deltas: timedelta | None = _variable(
         "AGENT_RUNTIME__KEEP_DELTAS",
         "1h",

@@ -52,6 +52,7 @@ def people(
         agent.execute("DELETE FROM session_counters")
         agent.execute("INSERT INTO session_counters VALUES (?, 1), (?, 1)", (ada, bob))
         agent.execute("UPDATE sessions SET owner_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
+        agent.execute("UPDATE kept_answers SET owner_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
         agent.execute("UPDATE sessions SET deleted_at = NULL")
         for name, which, owner in (("only-ada", "min", ada), ("shared", "max", ada), ("shared", "max", bob)):
             key = f"(SELECT {which}(db_id) FROM sessions WHERE owner_id = ?)"  # noqa: S608 - our own
@@ -99,7 +100,8 @@ def test_one_session(people: DatabaseUrls, tmp_path: Path) -> None:
     """One session with all that belongs to it; when two people use its id, ``--user`` says whose."""
     _, rows = export(people, tmp_path, "--session", "only-ada")
     assert list(rows) == ["agent"]
-    assert rows["agent"] == {name: 1 for name in sorted(METADATA["agent"].tables) if name != "session_counters"}
+    of_people = {"session_counters", "kept_answers"}
+    assert rows["agent"] == {name: 1 for name in sorted(METADATA["agent"].tables) if name not in of_people}
 
     nowhere = str(tmp_path / "none.tar.zst")
     line = refused("export", nowhere, "--session", "shared", databases=people, code=1)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from codelab.agent.folding import fold
-from codelab.agent.repository import removal
+from codelab.agent.idempotency import KEPT
+from codelab.agent.repository import answers, removal
 from codelab.db import now
 from codelab.db.upkeep import Batches
 from codelab.db.wal import checkpoint
@@ -31,13 +32,14 @@ async def clean(database: Database, settings: AgentSettings, batches: Batches | 
     """Do all of it once; return how many rows went, by what they were."""
     batches = batches or Batches(database)
     at = now()
-    counts = {"deltas": 0, "rows of deleted sessions": 0}
+    counts = {"deltas": 0, "rows of deleted sessions": 0, "kept answers": 0}
     if settings.keep_deltas is not None:
         counts["deltas"] = await fold(database, batches, at - settings.keep_deltas)
     if settings.keep_deleted_sessions is not None:
         counts["rows of deleted sessions"] = await remove_deleted(
             database, batches, at - settings.keep_deleted_sessions
         )
+    counts["kept answers"] = await _forget(database, batches, at - KEPT)
     if database.url.path is not None:
         await checkpoint(database.url.path)
     return counts
@@ -74,3 +76,16 @@ async def _remove(database: Database, batches: Batches, session_db_id: int, last
                 break
             seen = keys[-1]
     return removed + await database.write(lambda tx: removal.remove_session(tx.session, session_db_id))
+
+
+async def _forget(database: Database, batches: Batches, before: datetime) -> int:
+    async def remove(tx: Transaction, keys: Sequence[Any]) -> int:
+        return await answers.remove(tx.session, keys)
+
+    removed = 0
+    while True:
+        async with database.read() as db:
+            keys = await answers.list_before(db, before, KEYS)
+        removed += await batches.run_over(keys, remove)
+        if len(keys) < KEYS:
+            return removed

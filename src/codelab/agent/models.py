@@ -21,6 +21,7 @@ __all__ = (
     "AgentContext",
     "AgentSwitch",
     "FoldedRange",
+    "KeptAnswer",
     "Message",
     "PendingApproval",
     "Session",
@@ -309,3 +310,23 @@ class FoldedRange(AgentBase):
     last_seq: Mapped[int] = mapped_column(BigInteger, nullable=False)
     deltas: Mapped[int] = mapped_column(BigInteger, nullable=False)
     folded_at: Mapped[datetime] = mapped_column(UtcDateTime, nullable=False)
+
+
+class KeptAnswer(AgentBase):
+    """What was answered to a request that had an Idempotency-Key.
+
+    ``request`` is the hash of route and key, ``digest`` that of what the client sent, ``answer`` is JSON.
+    """
+
+    __tablename__ = "kept_answers"
+    __table_args__ = (
+        Index("uq_kept_answers_request", "owner_id", "request", unique=True),
+        Index("ix_kept_answers_created_at", "created_at"),
+    )
+
+    db_id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
+    owner_id: Mapped[str] = mapped_column(String(255), nullable=False)
+    request: Mapped[str] = mapped_column(String(64), nullable=False)
+    digest: Mapped[str] = mapped_column(String(64), nullable=False)
+    answer: Mapped[str] = mapped_column(Text, nullable=False)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, nullable=False)

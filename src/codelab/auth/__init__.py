@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from codelab.db import Database, parse_url
 from codelab.db.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
 
     from litestar import Litestar
     from litestar.config.app import AppConfig
@@ -107,3 +108,10 @@ class AuthModule(InitPlugin):
             Unauthenticated: the token is not valid, or its user is disabled.
         """
         return await self._principals.find(token)
+
+    async def still_valid(self, principals: Collection[Principal]) -> set[Principal]:
+        """Return those whose proof has not ended and whose user is not disabled; what another process did counts."""
+        at = time.time()
+        current = {each for each in principals if each.expires_at is None or each.expires_at > at}
+        active = await self._principals.active_subjects({each.subject for each in current})
+        return {each for each in current if each.subject in active}

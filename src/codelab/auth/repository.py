@@ -29,6 +29,7 @@ __all__ = (
     "RefreshRecord",
     "RotatedRecord",
     "UserRecord",
+    "find_active_users",
     "find_client",
     "find_refresh_token",
     "find_user",
@@ -154,6 +155,12 @@ async def find_user(session: AsyncSession, username: str) -> UserRecord | None:
 async def find_user_by_id(session: AsyncSession, user_id: str) -> UserRecord | None:
     """Find a user by id."""
     return await _one_user(session, _users.c.id == user_id)
+
+
+async def find_active_users(session: AsyncSession, user_ids: Sequence[str]) -> set[str]:
+    """Return which of the users are there and not disabled."""
+    found = await session.execute(select(_users.c.id).where(_users.c.id.in_(user_ids), _users.c.is_active))
+    return set(found.scalars())
 
 
 async def find_user_by_login(session: AsyncSession, login: str) -> UserRecord | None:

@@ -129,6 +129,7 @@ async def _serve(settings: Settings, listener: socket.socket, issuer: str, local
     import uvicorn
 
     from codelab.app import create_app
+    from codelab.connections import uvicorn_options
     from codelab.telemetry import configure_logging
 
     configure_logging(settings)
@@ -145,6 +146,7 @@ async def _serve(settings: Settings, listener: socket.socket, issuer: str, local
         proxy_headers=bool(proxies),
         forwarded_allow_ips=proxies or None,
         timeout_graceful_shutdown=GRACE,
+        **uvicorn_options(app),
     )
     await _reach_databases(app, settings.server.db_wait)
     async with app.lifespan():
