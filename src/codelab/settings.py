@@ -126,6 +126,18 @@ class AgentSettings:
         str,
         secret=True,
     )
+    db_pool_size: int = _variable(
+        "AGENT_RUNTIME__DB_POOL_SIZE",
+        "10",
+        "Connections to the database at most, the one that writes included.",
+        _whole(4, 200),
+    )
+    db_statement_timeout: float = _variable(
+        "AGENT_RUNTIME__DB_STATEMENT_TIMEOUT",
+        "30",
+        "Seconds after which PostgreSQL ends a statement.",
+        _number(1, 3600),
+    )
     llm_provider: str = _variable(
         "AGENT_RUNTIME__LLM_PROVIDER",
         "openai",
@@ -229,6 +241,18 @@ class AuthSettings:
         "Database of users, clients, tokens and audit logs; the scheme picks SQLite or PostgreSQL.",
         str,
         secret=True,
+    )
+    db_pool_size: int = _variable(
+        "AUTH_SERVICE__DB_POOL_SIZE",
+        "10",
+        "Connections to the database at most, the one that writes included.",
+        _whole(4, 200),
+    )
+    db_statement_timeout: float = _variable(
+        "AUTH_SERVICE__DB_STATEMENT_TIMEOUT",
+        "30",
+        "Seconds after which PostgreSQL ends a statement.",
+        _number(1, 3600),
     )
     jwt_issuer: str | None = _variable(
         "AUTH_SERVICE__JWT_ISSUER",

@@ -20,7 +20,7 @@ from codelab.agent.routes.common import mark_replay
 from codelab.agent.sessions import SessionService
 from codelab.agent.storage import SCHEMA
 from codelab.agent.turns import CallTransitions, ModelCaller, QueueService, Runner, Transitions, TurnService
-from codelab.db import Database, new_id, parse_url
+from codelab.db import Database, Limits, new_id, parse_url
 from codelab.db.upkeep import Upkeep
 from codelab.errors import StartError
 
@@ -50,7 +50,11 @@ class AgentModule(InitPlugin):
     def __init__(self, settings: AgentSettings, *, db_wait: float, still_valid: StillValid | None = None) -> None:
         self._db_wait = db_wait
         self._send_timeout = settings.send_timeout
-        self.database = Database(parse_url(settings.db_url, SCHEMA.variable), SCHEMA)
+        self.database = Database(
+            parse_url(settings.db_url, SCHEMA.variable),
+            SCHEMA,
+            Limits(settings.db_pool_size, settings.db_statement_timeout),
+        )
         agents = load_agents()
         try:
             client = create_client(

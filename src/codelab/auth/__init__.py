@@ -20,7 +20,7 @@ from codelab.auth.routes import create_routes
 from codelab.auth.seeds import plant
 from codelab.auth.storage import SCHEMA
 from codelab.auth.tokens import AccessTokens
-from codelab.db import Database, parse_url
+from codelab.db import Database, Limits, parse_url
 from codelab.db.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -48,7 +48,11 @@ class AuthModule(InitPlugin):
     def __init__(
         self, settings: AuthSettings, *, issuer: str, local_secret: str | None = None, db_wait: float = 30.0
     ) -> None:
-        self.database = Database(parse_url(settings.db_url, SCHEMA.variable), SCHEMA)
+        self.database = Database(
+            parse_url(settings.db_url, SCHEMA.variable),
+            SCHEMA,
+            Limits(settings.db_pool_size, settings.db_statement_timeout),
+        )
         self._settings = settings
         self._db_wait = db_wait
         self._keys = KeyRing(self.database, settings.key_encryption_key_file)

@@ -27,6 +27,7 @@ from codelab.errors import StartError, Unavailable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from codelab.db.engine import Limits
     from codelab.db.schema import ModuleSchema
     from codelab.db.serving import ServingClaim
     from codelab.db.urls import DatabaseUrl
@@ -48,11 +49,11 @@ class Database:
     ``sessions`` is the module's async session factory, for reading; every change goes through ``write``.
     """
 
-    def __init__(self, url: DatabaseUrl, schema: ModuleSchema) -> None:
+    def __init__(self, url: DatabaseUrl, schema: ModuleSchema, limits: Limits | None = None) -> None:
         self.url = url
         self.schema = schema
         self.module = schema.module
-        self.engine = create_engine(url, f"codelab.{schema.module}")
+        self.engine = create_engine(url, f"codelab.{schema.module}", limits=limits)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.ready = False
         #: Set when another process has taken over what this one served; ``taken_over_line`` says so.

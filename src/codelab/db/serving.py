@@ -90,14 +90,30 @@ class PostgresClaim:
         self._connection: AsyncConnection | None = None
 
     async def take(self) -> bool:
-        """Take the lock if nobody has it."""
+        """Take the lock if nobody has it.
+
+        Raises:
+            StartError: two connections are one, behind a pooler in transaction mode.
+        """
         connection = await self._engine.connect()
-        query = text("SELECT pg_try_advisory_lock(hashtext(:name))")
-        if (await connection.execute(query, self._key)).scalar_one():
+        query = text("SELECT pg_backend_pid(), pg_try_advisory_lock(hashtext(:name))")
+        pid, taken = (await connection.execute(query, self._key)).one()
+        if taken:
             self._connection = connection
+            await self._refuse_shared(int(pid))
             return True
         await connection.close()
         return False
+
+    async def _refuse_shared(self, pid: int) -> None:
+        """Notice a pooler that gives its connections away between transactions: such a lock would be nobody's."""
+        async with self._engine.connect() as other:
+            if (await other.execute(text("SELECT pg_backend_pid()"))).scalar_one() == pid:
+                await self.release()
+                raise StartError(
+                    "a pooler lends its connections for one transaction each, so nothing can be locked for longer; "
+                    "name PostgreSQL itself in the URL, or a pool in session mode."
+                )
 
     async def probe(self) -> None:
         """Ask on the connection that holds the lock: when it answers, the lock is held."""
@@ -128,6 +144,13 @@ def _lock_name(module: str) -> str:
     return f"codelab.{module}.serving"
 
 
+async def _take(claim: ServingClaim, where: str) -> bool:
+    try:
+        return await claim.take()
+    except StartError as error:
+        raise StartError(f"{where}: {error}") from None
+
+
 async def claim_or_refuse(claim: ServingClaim, where: str, wait: float) -> None:
     """Take the lock, waiting ``wait`` seconds at most for another process to leave.
 
@@ -136,7 +159,7 @@ async def claim_or_refuse(claim: ServingClaim, where: str, wait: float) -> None:
     """
     deadline = time.monotonic() + max(wait, LEAST_WAIT)
     told = False
-    while not await claim.take():
+    while not await _take(claim, where):
         if time.monotonic() >= deadline:
             raise StartError(f"{where}: another codelab server uses this database; stop it, or name another database.")
         if not told:
