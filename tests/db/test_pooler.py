@@ -48,7 +48,7 @@ def _pgbouncer(database_url: str, folder: Path, mode: str) -> Iterator[str]:
         for place in (folder, *folder.iterdir()):
             shutil.chown(place, "nobody")
         for place in (*folder.parents, Path(host)):
-            if place.is_dir() and place.stat().st_uid == 0:
+            if place.is_dir():
                 place.chmod(place.stat().st_mode | 0o011)
         command[1:1] = ["-u", "nobody"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
