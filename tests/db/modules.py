@@ -12,7 +12,7 @@ from codelab.db import Database, parse_url
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from codelab.db import ModuleSchema
+    from codelab.db import Limits, ModuleSchema
 
 __all__ = ("MODULES", "SCHEMAS", "make_module_database")
 
@@ -20,7 +20,10 @@ SCHEMAS: dict[str, ModuleSchema] = {"agent": AGENT, "auth": AUTH}
 MODULES = tuple(SCHEMAS)
 
 
-def make_module_database(module: str, url: str, migrations: Path | None = None) -> Database:
+def make_module_database(
+    module: str, url: str, migrations: Path | None = None, limits: Limits | None = None
+) -> Database:
     """Make the database of a module as the module makes it, or with other migrations; nothing is opened yet."""
     schema = SCHEMAS[module]
-    return Database(parse_url(url, schema.variable), replace(schema, migrations=migrations or schema.migrations))
+    schema = replace(schema, migrations=migrations or schema.migrations)
+    return Database(parse_url(url, schema.variable), schema, limits)

@@ -9,7 +9,7 @@ from codelab.db import parse_url
 from codelab.errors import StartError
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 DATABASES = (ROOT / "docs" / "database-configuration.md", ROOT / "docs" / "postgres-quickstart.md")
 URL = re.compile(r"\b(?:sqlite|postgres)[a-z0-9+]*://[^\s`')]*")
 #: What the page shows because it is refused.
