@@ -113,7 +113,11 @@ def _postgresql_engine(url: DatabaseUrl, application_name: str, limits: Limits |
             command_timeout=timeout,
             server_settings={} if "application_name=" in url.dsn else {"application_name": application_name},
         )
-        await connection.execute(choose)
+        try:
+            await connection.execute(choose)
+        except BaseException:  # also a cancelled request: nobody else knows of the connection
+            connection.terminate()
+            raise
         return connection
 
     # Parameters are people's text and hashes of secrets: they do not belong into the message of an error.
