@@ -57,7 +57,14 @@ class AgentModule(InitPlugin):
         policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
         caller = ModelCaller(self.database, self.log, transitions, client, policy)
         self.runner = Runner(
-            self.database, self.log, transitions, agents, caller, model=model, max_steps=settings.max_steps
+            self.database,
+            self.log,
+            transitions,
+            agents,
+            caller,
+            model=model,
+            max_output_tokens=settings.llm_max_output_tokens,
+            max_steps=settings.max_steps,
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
         self.turns = TurnService(

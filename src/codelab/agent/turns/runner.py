@@ -61,6 +61,7 @@ class Runner:
         caller: ModelCaller,
         *,
         model: str,
+        max_output_tokens: int,
         max_steps: int,
     ) -> None:
         self._database = database
@@ -69,6 +70,7 @@ class Runner:
         self._agents = agents
         self._caller = caller
         self._model = model
+        self._max_output_tokens = max_output_tokens
         self._max_steps = max_steps
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._again: set[int] = set()
@@ -190,6 +192,7 @@ class Runner:
             messages=transcript.build(agent, session.metadata_json.get("instructions"), rows),
             tools=tuple(TOOLS[name] for name in agent.tools),
             temperature=agent.temperature,
+            max_output_tokens=self._max_output_tokens,
         )
         try:
             answer = await self._caller.answer(turn, agent, request)
