@@ -16,6 +16,7 @@ from codelab.agent.routes import router
 from codelab.agent.sessions import SessionService
 from codelab.agent.storage import SCHEMA
 from codelab.agent.turns import CallTransitions, ModelCaller, Runner, Transitions, TurnService
+from codelab.agent.turns.window import Limits
 from codelab.db import Database, new_id, parse_url
 from codelab.errors import StartError
 
@@ -63,7 +64,7 @@ class AgentModule(InitPlugin):
             agents,
             caller,
             model=model,
-            max_output_tokens=settings.llm_max_output_tokens,
+            limits=Limits(settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars),
             max_steps=settings.max_steps,
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
