@@ -1,6 +1,6 @@
 """The floors: bare ASGI applications under the same uvicorn that commit the same rows with the same durability.
 
-``python -m benchmarks.floor sessions URL`` listens on a free port and prints it. No framework, no
+``python -m benchmarks.floor sessions|relay URL`` listens on a free port and prints it. No framework, no
 validation, no ownership, no log: what is left is what the machine, uvicorn and the database cost.
 """
 
@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
+import aiohttp
 import asyncpg
 import msgspec
 import uvicorn
@@ -121,6 +122,32 @@ class Sessions:
                 future.set_result(None)
 
 
+class Relay:
+    """``POST /`` asks the model and passes each of its chunks on, one by one; nothing is kept."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._http: aiohttp.ClientSession | None = None
+
+    async def __call__(self, _scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        if self._http is None:
+            self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout())
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async with self._http.post(self._model, data=body) as answer:
+            async for line in answer.content:
+                if line != b"\n":
+                    await send({"type": "http.response.body", "body": line + b"\n", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
 def serve(app: Any) -> None:
     """Serve an application on a free port and print the port."""
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener, contextlib.suppress(KeyboardInterrupt):
@@ -131,9 +158,12 @@ def serve(app: Any) -> None:
 
 
 def main(kind: str, url: str) -> None:
-    """Serve the floor of one measurement."""
+    """Serve the floor of one measurement; the URL is that of a database, or of a model."""
+    if kind == "relay":
+        serve(Relay(url))
+        return
     group = SqliteGroup(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else PostgresGroup(url)
-    serve({"sessions": Sessions}[kind](group))
+    serve(Sessions(group))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from codelab.agent import takeover as agent
 from codelab.auth import takeover as auth
-from codelab.auth.keys import open_key_file
+from codelab.auth.keys import open_key_file, read_key_file
 from codelab.db import Database, parse_url
 from codelab.db.migrate import alembic_config, current_revision
 from codelab.errors import StartError, Unavailable
@@ -87,7 +87,11 @@ async def adopt(
         agent_database, auth_database = [
             await stack.enter_async_context(_target(installation, name, dry_run=dry_run)) for name in ("agent", "auth")
         ]
-        wrapping = open_key_file(installation.settings.auth.key_encryption_key_file) if key and not dry_run else None
+        wrapping = None
+        if not dry_run:
+            # Made only for what it has to wrap: without it the server chains the audit trail at its first start.
+            path = installation.settings.auth.key_encryption_key_file
+            wrapping = open_key_file(path) if key else read_key_file(path)
 
         async def take_people(tx: Transaction) -> tuple[Tally, tuple[str, str]]:
             tally = await _take_people(tx, people, key, wrapping)

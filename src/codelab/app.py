@@ -20,7 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from codelab import __version__
 from codelab.agent import AgentModule
 from codelab.auth import AuthModule
-from codelab.problems import EXCEPTION_HANDLERS
+from codelab.problems import EXCEPTION_HANDLERS, Handshakes, note_refusal
 from codelab.telemetry import Metrics, Observer
 from codelab.web import CodelabRequest
 
@@ -45,10 +45,13 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
         StartError: a setting cannot be used.
     """
     auth = AuthModule(settings.auth, issuer=issuer, local_secret=local_secret, db_wait=settings.server.db_wait)
-    agent = AgentModule(settings.agent, db_wait=settings.server.db_wait)
+    agent = AgentModule(settings.agent, db_wait=settings.server.db_wait, still_valid=auth.still_valid)
     metrics = Metrics()
     metrics.gauge("codelab_sessions_running", "Sessions whose turn runs now.", lambda: agent.runner.running)
     metrics.gauge("codelab_event_streams", "Clients that follow a session now.", lambda: agent.log.readers)
+
+    removed = "Rows that were not to be kept any longer."
+    metrics.total("codelab_rows_removed", removed, "kind", lambda: agent.upkeep.counts | auth.upkeep.counts)
 
     @get(["/health", "/api/v1/health"], summary="The process answers", tags=["operations"], opt=PUBLIC)
     async def health() -> dict[str, str]:
@@ -67,7 +70,8 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
         """Return the metrics in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    largest = max(settings.agent.max_message_bytes * 6, settings.agent.max_result_bytes * 6)
+    # Escaped as \uXXXX a character may take six bytes of JSON for one of UTF-8.
+    max_body = max(settings.agent.max_message_bytes * 6, settings.agent.max_result_bytes * 6) + BODY_SLACK
     app = Litestar(
         route_handlers=[health, ready, show_metrics],
         # SQLAlchemy's are first, so they end last: they close connections that the modules still need while they stop.
@@ -79,9 +83,9 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
             agent,
         ],
         exception_handlers=EXCEPTION_HANDLERS,
+        after_exception=[note_refusal],
         request_class=CodelabRequest,
-        # Escaped as \uXXXX a character may take six bytes of JSON for one of UTF-8.
-        request_max_body_size=largest + BODY_SLACK,
+        request_max_body_size=max_body,
         logging_config=None,
         openapi_config=OpenAPIConfig(
             title="codelab",
@@ -98,7 +102,8 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
     )
     app.state.auth = auth
     app.state.agent = agent
-    app.state.observer = app.asgi_handler = Observer(app.asgi_handler, metrics)
+    app.state.max_body = max_body
+    app.state.observer = app.asgi_handler = Observer(Handshakes(app.asgi_handler), metrics)
     return app
 
 

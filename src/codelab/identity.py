@@ -27,13 +27,23 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Name a caller whose identity was proven.
 
     ``subject`` is the stable id of the person (the ``sub`` of RFC 9068), ``client_id`` the OAuth client that acts for
-    them.
+    them, ``expires_at`` when the proof ends, in seconds since the epoch (None: never by itself).
     """
 
     subject: str
     username: str
     client_id: str
     scopes: frozenset[str]
+    expires_at: float | None = None
+
+    def require(self, scope: str) -> None:
+        """Raise ``Forbidden`` when the token lacks a scope (RFC 6750 ``insufficient_scope``)."""
+        if scope not in self.scopes:
+            raise Forbidden(
+                f"The access token lacks the scope {scope}.",
+                code="insufficient_scope",
+                headers=challenge("insufficient_scope", scope=scope),
+            )
 
 
 def challenge(error: str | None = None, description: str | None = None, scope: str | None = None) -> dict[str, str]:
@@ -56,10 +66,5 @@ async def require_scopes(connection: ASGIConnection[Any, Any, Any, Any], handler
     if not isinstance(principal, Principal):
         raise Unauthenticated("This needs an access token.", headers=challenge())
     method = connection.scope.get("method", "GET")
-    needed = handler.opt.get("scope") or ("api:read" if method in {"GET", "HEAD", "OPTIONS"} else "api:write")
-    if needed not in principal.scopes:
-        raise Forbidden(
-            f"The access token lacks the scope {needed}.",
-            code="insufficient_scope",
-            headers=challenge("insufficient_scope", scope=needed),
-        )
+    needed: str = handler.opt.get("scope") or ("api:read" if method in {"GET", "HEAD", "OPTIONS"} else "api:write")
+    principal.require(needed)

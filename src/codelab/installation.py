@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from codelab.agent.storage import STORAGE as AGENT
 from codelab.auth.storage import STORAGE as AUTH
+from codelab.auth.storage import describe as describe_auth
 from codelab.db import Database, parse_url
 
 if TYPE_CHECKING:
@@ -47,9 +48,16 @@ class Installation:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         urls = {"agent": settings.agent.db_url, "auth": settings.auth.db_url}
+        storages = MODULES | {"auth": describe_auth(settings.auth)}
         self.stores = {
-            name: Store(storage, parse_url(urls[name], storage.schema.variable)) for name, storage in MODULES.items()
+            name: Store(storage, parse_url(urls[name], storage.schema.variable)) for name, storage in storages.items()
         }
+
+    @property
+    def people(self) -> Store:
+        """The store of the module that knows the names of people."""
+        (store,) = (store for store in self.stores.values() if store.storage.person_name is not None)
+        return store
 
     @property
     def shared(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -85,6 +86,17 @@ def _names(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
 
 
+def _keep(value: str) -> timedelta | None:
+    """Read for how long something is kept; None is for ever."""
+    text = value.strip().lower()
+    if text in {"0", "forever"}:
+        return None
+    found = re.fullmatch(r"([0-9]{1,5})([dh])", text)
+    if found is None or not int(found[1]):
+        raise ValueError("days like 30d, hours like 12h, or forever is expected")
+    return timedelta(days=int(found[1])) if found[2] == "d" else timedelta(hours=int(found[1]))
+
+
 def _thinking(value: str) -> str:
     if value.lower() in {"default", "adaptive", "off"}:
         return value.lower()
@@ -113,6 +125,18 @@ class AgentSettings:
         "Database of sessions, messages and turns; the scheme picks SQLite or PostgreSQL.",
         str,
         secret=True,
+    )
+    db_pool_size: int = _variable(
+        "AGENT_RUNTIME__DB_POOL_SIZE",
+        "10",
+        "Connections to the database at most, the one that writes included.",
+        _whole(4, 200),
+    )
+    db_statement_timeout: float = _variable(
+        "AGENT_RUNTIME__DB_STATEMENT_TIMEOUT",
+        "30",
+        "Seconds after which PostgreSQL ends a statement.",
+        _number(1, 3600),
     )
     llm_provider: str = _variable(
         "AGENT_RUNTIME__LLM_PROVIDER",
@@ -196,6 +220,24 @@ class AgentSettings:
     max_steps: int = _variable(
         "AGENT_RUNTIME__MAX_STEPS", "50", "Model calls in one turn before it fails.", _whole(1, 10_000)
     )
+    send_timeout: float = _variable(
+        "AGENT_RUNTIME__SEND_TIMEOUT",
+        "30",
+        "Seconds that a client of an event stream may take to accept what is sent before it is disconnected.",
+        _number(0.1, 3600),
+    )
+    keep_deltas: timedelta | None = _variable(
+        "AGENT_RUNTIME__KEEP_DELTAS",
+        "1h",
+        "How long an ended turn's pieces of text are kept beside the whole answers: `12h`, `2d` or `forever`.",
+        _keep,
+    )
+    keep_deleted_sessions: timedelta | None = _variable(
+        "AGENT_RUNTIME__KEEP_DELETED_SESSIONS",
+        "30d",
+        "How long a deleted session stays in the database before all of it is removed: `12h`, `2d` or `forever`.",
+        _keep,
+    )
     log_level: str = _variable(
         "AGENT_RUNTIME__LOG_LEVEL", "info", "Log level of this module: debug, info, warning or error.", _LOG_LEVEL
     )
@@ -211,6 +253,18 @@ class AuthSettings:
         "Database of users, clients, tokens and audit logs; the scheme picks SQLite or PostgreSQL.",
         str,
         secret=True,
+    )
+    db_pool_size: int = _variable(
+        "AUTH_SERVICE__DB_POOL_SIZE",
+        "10",
+        "Connections to the database at most, the one that writes included.",
+        _whole(4, 200),
+    )
+    db_statement_timeout: float = _variable(
+        "AUTH_SERVICE__DB_STATEMENT_TIMEOUT",
+        "30",
+        "Seconds after which PostgreSQL ends a statement.",
+        _number(1, 3600),
     )
     jwt_issuer: str | None = _variable(
         "AUTH_SERVICE__JWT_ISSUER",
@@ -243,6 +297,24 @@ class AuthSettings:
         "data/auth.key",
         "File with the key that encrypts the signing keys in the database; made (mode 0600) when absent. Back it up.",
         _path,
+    )
+    keep_ended_tokens: timedelta | None = _variable(
+        "AUTH_SERVICE__KEEP_ENDED_TOKENS",
+        "30d",
+        "How long an expired or revoked refresh token is remembered, to notice its use: `12h`, `2d` or `forever`.",
+        _keep,
+    )
+    keep_expired_keys: timedelta | None = _variable(
+        "AUTH_SERVICE__KEEP_EXPIRED_KEYS",
+        "30d",
+        "How long a signing key is kept after the last token that it signed has expired: `12h`, `2d` or `forever`.",
+        _keep,
+    )
+    keep_audit: timedelta | None = _variable(
+        "AUTH_SERVICE__KEEP_AUDIT",
+        "forever",
+        "How long the audit trail is kept; older rows go behind a checkpoint with which the rest can be verified.",
+        _keep,
     )
     log_level: str = _variable(
         "AUTH_SERVICE__LOG_LEVEL", "info", "Log level of this module: debug, info, warning or error.", _LOG_LEVEL

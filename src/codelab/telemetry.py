@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from litestar.enums import ScopeType
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from codelab.db.types import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+    from prometheus_client import Metric
 
     from codelab.settings import Settings
 
@@ -76,9 +79,26 @@ class Metrics:
             registry=self.registry,
         )
 
+    def total(self, name: str, meaning: str, label: str, read: Callable[[], dict[str, int]]) -> None:
+        """Add figures that only grow and are read when they are asked for, by the value of a label."""
+        self.registry.register(_Totals(name, meaning, label, read))
+
     def gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """Add a figure that is read when it is asked for."""
         Gauge(name, meaning, registry=self.registry).set_function(read)
+
+
+class _Totals(Collector):
+    def __init__(self, name: str, meaning: str, label: str, read: Callable[[], dict[str, int]]) -> None:
+        self._described = (name, meaning)
+        self._label = label
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(*self._described, labels=[self._label])
+        for value, count in self._read().items():
+            family.add_metric([value], count)
+        yield family
 
 
 class Observer:

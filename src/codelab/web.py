@@ -10,33 +10,39 @@ from litestar import Request
 from codelab.errors import BadRequest
 from codelab.text import load_lenient, scrub
 
-__all__ = ("CodelabRequest",)
+__all__ = ("CodelabRequest", "read_json")
 
 
 class CodelabRequest(Request[Any, Any, Any]):
-    r"""Read JSON bodies also when they escape lone surrogates (``"\ud800"``).
-
-    msgspec refuses them as malformed. Read leniently, the field that holds them can be named, or a tool's output kept.
-    """
+    """Read JSON bodies as ``read_json`` does."""
 
     async def json(self) -> Any:
-        """Return the body as JSON.
+        """Return the body as JSON, None without one.
 
         Raises:
             BadRequest: it is no JSON.
         """
         body = await self.body()
-        if not body:
-            return None
+        return read_json(body) if body else None
+
+
+def read_json(body: bytes, what: str = "body") -> Any:
+    r"""Read JSON that a client sent, also when it escapes lone surrogates (``"\ud800"``).
+
+    msgspec refuses them as malformed. Read leniently, the field that holds them can be named, or a tool's output kept.
+
+    Raises:
+        BadRequest: it is no JSON; ``what`` is named.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as refused:
         try:
-            return msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as refused:
-            try:
-                value = load_lenient(body)
-            except ValueError:
-                raise BadRequest(f"The body is not valid JSON: {refused}") from None
-            if isinstance(value, dict) and any(scrub(name) != name for name in value):
-                raise BadRequest("The body has a member whose name is no text.") from None  # msgspec cannot look it up
-            return value
-        except RecursionError:
-            raise BadRequest("The body is nested too deeply.") from None
+            value = load_lenient(body)
+        except ValueError:
+            raise BadRequest(f"The {what} is not valid JSON: {refused}") from None
+        if isinstance(value, dict) and any(scrub(name) != name for name in value):
+            raise BadRequest(f"The {what} has a member whose name is no text.") from None  # msgspec cannot look it up
+        return value
+    except RecursionError:
+        raise BadRequest(f"The {what} is nested too deeply.") from None

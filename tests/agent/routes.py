@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from litestar.routes import HTTPRoute
+from litestar.routes import HTTPRoute, WebSocketRoute
 
 if TYPE_CHECKING:
     from litestar import Litestar
 
-__all__ = ("BODIES", "Route", "list_routes")
+__all__ = ("BODIES", "Route", "list_routes", "list_sockets")
 
 #: A valid body for each route of module agent that takes one.
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
@@ -46,6 +46,15 @@ def list_routes(app: Litestar, prefix: str = "/") -> list[Route]:
     routes = []
     for route in app.routes:
         if isinstance(route, HTTPRoute) and route.path.startswith(prefix):
-            path = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
+            path = _template(route.path)
             routes += [Route(method, path) for method in sorted(route.methods - {"OPTIONS", "HEAD"})]
     return sorted(routes, key=lambda route: (route.path, route.method))
+
+
+def list_sockets(app: Litestar) -> list[Route]:
+    """List the WebSockets of an application; their method is ``WS``."""
+    return [Route("WS", _template(route.path)) for route in app.routes if isinstance(route, WebSocketRoute)]
+
+
+def _template(path: str) -> str:
+    return re.sub(r"\{(\w+):\w+\}", r"{\1}", path)

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from codelab.agent.log import EVENT_TYPES
+from codelab.agent.frames import FRAMES
+from codelab.agent.log import EVENT_TYPES, End
+from codelab.agent.socket import CLOSE_CODES
+from codelab.agent.stream import ENDS
 from codelab.app import create_app
 from codelab.local import LocalServer
 from codelab.settings import Settings
 from tests.agent.providers.upstream import STALL, text_answer
-from tests.agent.routes import Route, list_routes
+from tests.agent.routes import Route, list_routes, list_sockets
 from tests.agent.transcripts import END, call, calls_answer, text_of
 
 if TYPE_CHECKING:
@@ -135,7 +138,26 @@ def test_every_route_is_documented_and_every_documented_route_exists() -> None:
     """The table of ``docs/api.md`` is the application's route table."""
     present = {route for route in list_routes(whole_app()) if route.path not in ALIASES}
 
-    assert documented_routes() == present
+    assert documented_routes() == present | set(list_sockets(whole_app()))
+
+
+def test_every_frame_is_documented_with_its_members() -> None:
+    """The table of commands is that of the server, member by member."""
+    section = API.split("\n## The WebSocket\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([a-z._]+)` \| (.*) \|$", section, re.MULTILINE)
+    documented = {kind: set(re.findall(r"`(\w+)`", members)) for kind, members in rows}
+
+    assert documented == {
+        kind: set(frame.__struct_fields__) - {"id", "idempotency_key"} for kind, frame in FRAMES.items()
+    }
+
+
+def test_every_end_of_a_stream_is_documented() -> None:
+    """Reasons and close codes are those of the server."""
+    rows = re.findall(r"^\| `([a-z_]+)` \| (\d{4}) \|", API.split("\n## Events\n")[1], re.MULTILINE)
+
+    assert {End(reason): int(code) for reason, code in rows} == CLOSE_CODES
+    assert set(CLOSE_CODES) == set(ENDS) == set(End)
 
 
 def test_the_openapi_document_is_whole() -> None:

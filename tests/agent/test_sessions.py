@@ -153,7 +153,9 @@ class TestDelete:
         async with ada.following(session) as events:
             deleted = await ada.http.delete(f"/api/v1/sessions/{session}")
             seen = [event async for event in events]
+        end = seen.pop()
 
+        assert (end.type, end.data["reason"]) == ("stream.end", "session_deleted")
         assert (deleted.status_code, deleted.content) == (204, b"")
         assert [event.type for event in seen].count("turn.cancelled") == 2
         assert last(seen, "approval.resolved")["status"] == "cancelled"

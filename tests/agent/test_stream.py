@@ -6,18 +6,20 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from sqlalchemy import text
 
 from codelab.agent import log as log_module
 from codelab.agent import stream as stream_module
+from codelab.agent.log import End, Subscription
+from codelab.agent.repository.events import Event as Row
+from codelab.db import now
 from codelab.text import canonical_json
 from tests.agent.transcripts import END, types
 from tests.agent.witness import Witness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    import pytest
 
     from tests.support.databases import DatabaseUrls
     from tests.support.server import Event, Person, Running
@@ -179,35 +181,58 @@ class TestEnd:
 
 
 class TestReaders:
-    async def test_a_slow_reader_misses_nothing_and_costs_little(
+    async def test_a_slow_reader_is_ended_costs_little_and_misses_nothing(
         self, running: Running, ada: Person, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Hundreds of events while it sleeps, again and again: never more than the backlog waits, and no gap after."""
+        """More than the backlog while it sleeps: it ends, is never served a hole, and its cursor brings the rest."""
         monkeypatch.setattr(log_module, "BACKLOG", 64)
         monkeypatch.setattr(log_module, "PAGE", 50)
         log = running.app.state.agent.log
         database = running.app.state.agent.database
         session, whole = await talk(ada, 1)
         key = await _key(running, session)
-        following = log.follow(key, 0, keep_alive=30)
-        seen = list(await anext(following))
-        (subscription,) = log._subscriptions[key]
         new = [("message.delta", {"message_id": "m", "offset": n, "text": "x"}) for n in range(30)]
-        most, newest = 0, len(whole)
+        seen: list[Any] = []
+        most, newest, ended = 0, len(whole), 0
         async with asyncio.timeout(60):
-            for _ in range(20):
+            for _ in range(5):
+                subscription = Subscription()
+                following = log.follow(key, len(seen), keep_alive=30, subscription=subscription)
+                while len(seen) < newest:
+                    seen += await anext(following)
                 awake = asyncio.create_task(anext(following))
-                for number in range(6):  # one while it waits, five while it sleeps: 30, 60, none, 30, 60 wait
+                while not subscription.live:  # it still looks whether the database has more
+                    await asyncio.sleep(0)
+                for number in range(6):  # one while it waits, five while it sleeps: 30, 60, none
                     newest = await database.write(lambda tx: log.append(tx, key, *new))
                     most = max(most, len(subscription._waiting))
                     if number == 0:
                         seen += await awake
-                while seen[-1].seq < newest:
-                    seen += await anext(following)
-        await following.aclose()
+                with pytest.raises(StopAsyncIteration):
+                    await anext(following)
+                ended += subscription.end is End.SLOW
+        async for batch in log.follow(key, len(seen), keep_alive=30):
+            seen += batch
+            if len(seen) >= newest:
+                break
 
+        assert ended == 5
         assert 0 < most <= 64
         assert [event.seq for event in seen] == list(range(1, newest + 1))
+
+    async def test_large_events_wait_in_bounded_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Few but large events end a slow reader as well; one alone always gets through."""
+        monkeypatch.setattr(log_module, "BACKLOG_BYTES", 100)
+        subscription = Subscription()
+        subscription.live = True
+        large = Row(1, "tool.completed", "x" * 1000, now())
+        subscription.push([large])
+        assert await subscription.take(30) == [large]
+        subscription.push([Row(2, "x", "x" * 60, now())])
+        subscription.push([Row(3, "x", "x" * 60, now())])
+
+        assert subscription.end is End.SLOW
+        assert subscription._waiting == []
 
     async def test_readers_that_drop_and_resume_all_see_the_same(self, ada: Person) -> None:
         """Twenty readers, cut off at random places while an answer streams, each end with the same sequence."""

@@ -33,7 +33,14 @@ class Witness:
     @asynccontextmanager
     async def at(cls, databases: DatabaseUrls) -> AsyncIterator[Self]:
         """Connect to the database of module ``agent``."""
-        url = parse_url(databases.agent, "")
+        async with cls.at_url(databases.agent) as witness:
+            yield witness
+
+    @classmethod
+    @asynccontextmanager
+    async def at_url(cls, database_url: str) -> AsyncIterator[Self]:
+        """Connect to a database."""
+        url = parse_url(database_url, "")
         if url.path is not None:
             yield cls(url.path, None)
             return
@@ -50,6 +57,15 @@ class Witness:
         assert self._path is not None
         with closing(sqlite3.connect(self._path)) as connection:
             return connection.execute(query, arguments).fetchall()
+
+    async def change(self, statement: str, *arguments: Any) -> None:
+        """Run a statement and commit it; its parameters are $1, $2, …."""
+        if self._postgres is not None:
+            await self._postgres.execute(statement, *arguments)
+            return
+        assert self._path is not None
+        with closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as connection:
+            connection.execute(statement, arguments)
 
     async def counts(self) -> dict[str, int]:
         """Count the rows of each table that a request may write."""

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from litestar import Litestar, WebSocket, websocket
 
@@ -34,6 +36,7 @@ async def test_who_is_calling(auth: RunningAuth) -> None:
         "username": "admin",
         "client_id": "codelab-flutter-app",
         "scopes": ["api:read"],
+        "expires_at": msgspec.json.decode(base64.urlsafe_b64decode(token.split(".")[1] + "=="))["exp"],
     }
     assert (await auth.module.authenticate(token)).scopes == {"api:read"}
 

@@ -11,7 +11,10 @@ from codelab.db.migrate import alembic_config, check_drift
 if TYPE_CHECKING:
     from tests.support.auth import RunningAuth
 
-TABLES = {"users", "oauth_clients", "refresh_tokens", "audit_logs", "signing_keys"}
+TABLES = {
+    *("users", "oauth_clients", "refresh_tokens", "audit_logs", "signing_keys"),
+    *("auth_audit_head", "auth_audit_checkpoints"),
+}
 
 
 async def test_migrations_lead_to_the_models(auth: RunningAuth) -> None:
@@ -47,6 +50,7 @@ async def test_indexes_of_the_reference_are_there(auth: RunningAuth) -> None:
         indexes = await connection.run_sync(unique)
     for name in ("users_username", "users_email", "oauth_clients_client_id", "refresh_tokens_jti_hash"):
         assert indexes.pop(f"ix_{name}") is True
+    assert indexes.pop("ix_audit_logs_seq") is True
     assert indexes == dict.fromkeys(
         (
             "ix_users_is_active",

@@ -9,6 +9,8 @@ import httpx2
 import pytest
 
 from codelab.agent import gate
+from codelab.auth.storage import SCHEMA, describe
+from codelab.db import Database, parse_url
 from codelab.errors import StartError
 from tests.agent.transcripts import END, last, types
 from tests.reference_import.reference import (
@@ -382,6 +384,43 @@ async def test_audit_logs_are_marked(settings: Settings, sample: Reference) -> N
     assert all('"source":"reference"' in repr(row) for row in rows)
     assert sum("login_failed" in row for row in rows) == 1
     assert all("2026-11-22" in repr(row) or "datetime(2026, 11, 22" in repr(row) for row in rows)
+
+
+async def check_audit(settings: Settings) -> list[tuple[str, str]]:
+    """Check the chain of the audit trail as ``codelab db check`` does."""
+    database = Database(parse_url(settings.auth.db_url, "V"), SCHEMA)
+    try:
+        async with database.engine.connect() as connection:
+            (check,) = describe(settings.auth).checks
+            return [(finding.severity, finding.detail) for finding in await check.find(connection)]
+    finally:
+        await database.engine.dispose()
+
+
+async def test_audit_logs_are_in_the_chain(settings: Settings, sample: Reference) -> None:
+    """From the first start on; where a server ran before, from the import on."""
+    await import_reference(settings, sample.urls)
+    ((severity, detail),) = await check_audit(settings)
+    assert (severity, "at its next start" in detail) == ("note", True)
+    async with serving(settings) as running:
+        await log_in(running.http, "nobody", "wrong")
+
+    assert await check_audit(settings) == []
+
+
+async def test_audit_logs_join_the_chain_of_a_target_in_use(
+    migrated: DatabaseUrls, tmp_path: Path, sample: Reference
+) -> None:
+    """They come after what is there, and nothing of it is broken."""
+    settings = make_settings(migrated, tmp_path)
+    async with serving(settings) as running:
+        await log_in(running.http, "nobody", "wrong")
+    await import_reference(settings, sample.urls)
+    assert await check_audit(settings) == []
+    async with serving(settings) as running:
+        await log_in(running.http, "nobody", "wrong")
+
+    assert await check_audit(settings) == []
 
 
 async def test_a_serving_server_is_not_disturbed(settings: Settings, sample: Reference) -> None:

@@ -15,6 +15,7 @@ import uvicorn
 
 from codelab.app import create_app
 from codelab.auth.repository import find_user, insert_user_if_absent
+from codelab.connections import uvicorn_options
 from codelab.db import new_id, now
 from codelab.settings import AgentSettings, AuthSettings, ServerSettings, Settings
 from tests.support.apps import living
@@ -129,8 +130,8 @@ class Running:
     http: httpx2.AsyncClient
     _people: list[httpx2.AsyncClient] = field(default_factory=list)
 
-    async def person(self, name: str = "ada", scope: str = ALL_SCOPES) -> Person:
-        """Make a user unless there is one of that name, and a client with a token of theirs."""
+    async def person(self, name: str = "ada", scope: str = ALL_SCOPES, *, lifetime: int = 600) -> Person:
+        """Make a user unless there is one of that name, and a client with a token of theirs, valid so many seconds."""
         auth = self.app.state.auth
         at = now()
         values: dict[str, Any] = {
@@ -148,7 +149,7 @@ class Running:
         async with auth.database.read() as db:
             user = await find_user(db, name)
         assert user is not None
-        token = auth._tokens.issue(user_id=user.id, client_id="tests", scope=scope, lifetime=600)
+        token = auth._tokens.issue(user_id=user.id, client_id="tests", scope=scope, lifetime=lifetime)
         http = httpx2.AsyncClient(
             base_url=self.url,
             headers={"Authorization": f"Bearer {token}"},
@@ -183,7 +184,9 @@ async def serving(settings: Settings, *, local_secret: str | None = None) -> Asy
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         app = create_app(settings, issuer=url, local_secret=local_secret)
-        config = uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app, lifespan="off", log_config=None, timeout_graceful_shutdown=2, **uvicorn_options(app)
+        )
         server = _Server(config)
         async with living(app):
             task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict, deque
+from collections import defaultdict
 from contextlib import contextmanager
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -17,14 +18,14 @@ from codelab.db.faults import is_unavailable
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from codelab.agent.repository.events import Event
+    from codelab.agent.repository.events import Delta, Event
     from codelab.db import Database, Transaction
 
-__all__ = ("EVENT_TYPES", "EventLog", "Subscription")
+__all__ = ("EVENT_TYPES", "End", "EventLog", "Subscription")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,45 +50,90 @@ EVENT_TYPES = (
     "turn.cancelled",
 )
 
-#: Events that wait in memory for one slow reader; beyond it the reader goes back to the database.
+#: What waits in memory for one reader that follows: events, and bytes of their data. One that lets more pile up is
+#: disconnected; it comes back with its cursor.
 BACKLOG = 1024
+BACKLOG_BYTES = 8 * 1024 * 1024
 PAGE = 500
 #: Seconds until a reader asks a database again that was away.
 RETRY = 0.5
 
 
+class End(Enum):
+    """Why a reader ends."""
+
+    DELETED = "session_deleted"
+    STOPPING = "server_stopping"
+    SLOW = "slow_reader"
+    EXPIRED = "token_expired"
+    REVOKED = "token_revoked"
+
+    @property
+    def owes(self) -> bool:
+        """Whether what was committed before the end still goes to the reader."""
+        return self in {End.DELETED, End.STOPPING}
+
+
 class Subscription:
-    """Hold the newest events of one session for one reader, never more than ``BACKLOG``."""
+    """Hold the newest events of one session for one reader, never more than ``BACKLOG``.
+
+    A reader that still reads pages of the past is not ``live``: an overflow costs it nothing, since the database has
+    the events.
+    """
+
+    __slots__ = ("_bytes", "_waiting", "_wake", "end", "live")
 
     def __init__(self) -> None:
-        self._waiting: deque[Event] = deque()
-        self._wake = asyncio.Event()
-        self.closed = False
+        self._waiting: list[Event] = []
+        self._bytes = 0
+        self._wake: asyncio.Future[None] | None = None
+        self.live = False
+        self.end: End | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the reader is to end."""
+        return self.end is not None
 
     def push(self, appended: Sequence[Event]) -> None:
-        """Add committed events; an overflow drops them all, since the database has them."""
-        if len(self._waiting) + len(appended) > BACKLOG:
-            self._waiting.clear()
-        else:
-            self._waiting.extend(appended)
-        self._wake.set()
+        """Add committed events."""
+        self._waiting.extend(appended)
+        self._bytes += sum(len(event.data) for event in appended)
+        if len(self._waiting) > len(appended) and (len(self._waiting) > BACKLOG or self._bytes > BACKLOG_BYTES):
+            self._drop()
+            if self.live:
+                self.close(End.SLOW)
+        self._notify()
 
-    def close(self) -> None:
-        """End the reader: the session was deleted or the server stops."""
-        self.closed = True
-        self._wake.set()
+    def close(self, end: End) -> None:
+        """End the reader; the first reason counts."""
+        self.end = self.end or end
+        self._notify()
+
+    def _drop(self) -> None:
+        self._waiting = []
+        self._bytes = 0
+
+    def _notify(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
 
     async def take(self, timeout: float) -> list[Event] | None:  # noqa: ASYNC109 - the caller sends a comment then
         """Return what has come, perhaps nothing after an overflow; None when nothing came in ``timeout`` seconds."""
         if not self._waiting and not self.closed:
+            # Made only while somebody waits, with a timer instead of a task: most streams are idle.
+            loop = asyncio.get_running_loop()
+            self._wake = loop.create_future()
+            timer = loop.call_later(timeout, self._notify)
             try:
-                async with asyncio.timeout(timeout):
-                    await self._wake.wait()
-            except TimeoutError:
+                await self._wake
+            finally:
+                timer.cancel()
+                self._wake = None
+            if not self._waiting and not self.closed:
                 return None
-        self._wake.clear()
-        taken = list(self._waiting)
-        self._waiting.clear()
+        taken = self._waiting
+        self._drop()
         return taken
 
 
@@ -108,20 +154,25 @@ class EventLog:
         tx.after_commit(partial(self._publish, session_db_id, appended))
         return appended[-1].seq
 
+    async def append_deltas(self, tx: Transaction, deltas: Sequence[Delta]) -> None:
+        """Append one ``message.delta`` each to the logs of running turns, as one."""
+        for session_db_id, event in await events.append_deltas(tx.session, deltas):
+            tx.after_commit(partial(self._publish, session_db_id, (event,)))
+
     def _publish(self, session_db_id: int, appended: Sequence[Event]) -> None:
         for subscription in self._subscriptions.get(session_db_id, ()):
             subscription.push(appended)
 
-    def close_session(self, session_db_id: int) -> None:
+    def close_session(self, session_db_id: int, end: End = End.DELETED) -> None:
         """End every reader of a session."""
         for subscription in self._subscriptions.get(session_db_id, ()):
-            subscription.close()
+            subscription.close(end)
 
     def close(self) -> None:
         """End every reader, also those that come later: the server stops."""
         self._closing = True
         for session_db_id in list(self._subscriptions):
-            self.close_session(session_db_id)
+            self.close_session(session_db_id, End.STOPPING)
 
     @property
     def readers(self) -> int:
@@ -129,14 +180,13 @@ class EventLog:
         return sum(map(len, self._subscriptions.values()))
 
     @contextmanager
-    def subscribe(self, session_db_id: int) -> Iterator[Subscription]:
+    def subscribe(self, session_db_id: int, subscription: Subscription) -> Iterator[None]:
         """Collect what is committed to a session from now on."""
-        subscription = Subscription()
         if self._closing:
-            subscription.close()
+            subscription.close(End.STOPPING)
         self._subscriptions[session_db_id].add(subscription)
         try:
-            yield subscription
+            yield
         finally:
             self._subscriptions[session_db_id].discard(subscription)
             if not self._subscriptions[session_db_id]:
@@ -146,22 +196,32 @@ class EventLog:
         """Return the ``seq`` of the newest event."""
         return await self._ask(events.newest_seq, session_db_id)
 
-    async def follow(self, session_db_id: int, after: int, *, keep_alive: float) -> AsyncIterator[list[Event]]:
+    async def page(self, session_db_id: int, after: int, limit: int) -> tuple[list[Event], int]:
+        """Return the events after a cursor, ``limit`` at most, and the ``seq`` of the newest, which is not older."""
+        page = await self._ask(events.list_after, session_db_id, after, limit)
+        return page, await self.newest(session_db_id)
+
+    async def follow(
+        self, session_db_id: int, after: int, *, keep_alive: float, subscription: Subscription | None = None
+    ) -> AsyncGenerator[list[Event], None]:
         """Yield batches of events after a cursor, first from the database, then as they are committed.
 
-        An empty batch means that nothing happened for ``keep_alive`` seconds. Ends when the session is closed. The
-        subscription is made before the first read, so that no event falls between them; ``seq`` removes what came
-        twice.
+        An empty batch means that nothing happened for ``keep_alive`` seconds. Ends when the subscription is closed, and
+        ``subscription.end`` says why then. The subscription is made before the first read, so that no event falls
+        between them; ``seq`` removes what came twice.
         """
         cursor = after
-        with self.subscribe(session_db_id) as subscription:
+        subscription = subscription or Subscription()
+        with self.subscribe(session_db_id, subscription):
             if not await self._ask(events.is_live, session_db_id):
-                subscription.close()  # deleted just before there was anybody to tell
+                subscription.close(End.DELETED)  # just before there was anybody to tell
             while not subscription.closed:
+                subscription.live = False
                 if page := await self._ask(events.list_after, session_db_id, cursor, PAGE):
                     cursor = page[-1].seq
                     yield page
                     continue
+                subscription.live = True
                 while not subscription.closed:
                     taken = await subscription.take(keep_alive)
                     if taken is None:
@@ -170,10 +230,14 @@ class EventLog:
                     fresh = [event for event in taken if event.seq > cursor]
                     if not fresh or fresh[0].seq != cursor + 1:
                         break  # an overflow, or a cursor beyond the end: the database knows
+                    if subscription.end is not None and not subscription.end.owes:
+                        break
                     cursor = fresh[-1].seq
                     yield fresh
-            # What was committed before the end was told is still owed to the reader.
-            while rest := await self._ask(events.list_after, session_db_id, cursor, PAGE):
+            while subscription.end is not None and subscription.end.owes:
+                rest = await self._ask(events.list_after, session_db_id, cursor, PAGE)
+                if not rest:
+                    break
                 cursor = rest[-1].seq
                 yield rest
 

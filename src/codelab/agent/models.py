@@ -20,6 +20,8 @@ __all__ = (
     "AgentBase",
     "AgentContext",
     "AgentSwitch",
+    "FoldedRange",
+    "KeptAnswer",
     "Message",
     "PendingApproval",
     "Session",
@@ -53,6 +55,12 @@ class Session(AgentBase):
             unique=True,
             sqlite_where=text("deleted_at IS NULL"),
             postgresql_where=text("deleted_at IS NULL"),
+        ),
+        Index(
+            "ix_sessions_deleted_at",
+            "deleted_at",
+            sqlite_where=text("deleted_at IS NOT NULL"),
+            postgresql_where=text("deleted_at IS NOT NULL"),
         ),
         Index(
             "ix_sessions_owner_activity",
@@ -89,7 +97,10 @@ class SessionCounter(AgentBase):
 
 
 class Turn(AgentBase):
-    """The work from a user message to the agent's answer; in a session at most one is ``running`` or ``waiting``."""
+    """The work from a user message to the agent's answer; in a session at most one is ``running`` or ``waiting``.
+
+    After ``folded_at`` it has no deltas any more; see ``FoldedRange``.
+    """
 
     __tablename__ = "turns"
     __table_args__ = (
@@ -110,6 +121,13 @@ class Turn(AgentBase):
             sqlite_where=text("state IN ('queued', 'running', 'waiting')"),
             postgresql_where=text("state IN ('queued', 'running', 'waiting')"),
         ),
+        Index("ix_turns_session_db_id", "session_db_id"),
+        Index(
+            "ix_turns_unfolded",
+            "ended_at",
+            sqlite_where=text("folded_at IS NULL AND ended_at IS NOT NULL"),
+            postgresql_where=text("folded_at IS NULL AND ended_at IS NOT NULL"),
+        ),
     )
 
     db_id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
@@ -127,6 +145,7 @@ class Turn(AgentBase):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, nullable=False)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    folded_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Message(AgentBase):
@@ -137,6 +156,7 @@ class Message(AgentBase):
         CheckConstraint("role IN ('user', 'assistant', 'system', 'tool')", name="valid_role"),
         CheckConstraint("status IN ('streaming', 'completed', 'interrupted')", name="message_status"),
         Index("uq_messages_order", "session_db_id", "turn_db_id", "seq", unique=True),
+        Index("ix_messages_turn_db_id", "turn_db_id"),
         Index(
             "uq_messages_tool_call_id",
             "session_db_id",
@@ -199,6 +219,7 @@ class PendingApproval(AgentBase):
         CheckConstraint("status IN ('pending', 'approved', 'rejected', 'cancelled')", name="approval_status"),
         Index("idx_pending_approvals_session", "session_db_id", "status"),
         Index("idx_pending_approvals_call_id", "session_db_id", "call_id"),
+        Index("ix_pending_approvals_turn_db_id", "turn_db_id"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -256,7 +277,10 @@ class AgentSwitch(AgentBase):
 
 
 class SessionEvent(AgentBase):
-    """One event of a session's log: ``seq`` counts from 1 without gaps, ``data`` is canonical JSON."""
+    """One event of a session's log; ``data`` is canonical JSON.
+
+    ``seq`` counts from 1 without gaps, but for the deltas of a ``FoldedRange``.
+    """
 
     __tablename__ = "session_events"
 
@@ -266,4 +290,43 @@ class SessionEvent(AgentBase):
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     type: Mapped[str] = mapped_column(String(50), nullable=False)
     data: Mapped[str] = mapped_column(Text, nullable=False)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, nullable=False)
+
+
+class FoldedRange(AgentBase):
+    """The deltas of one message that were folded away: ``deltas`` events with ``first_seq`` <= ``seq`` <= ``last_seq``.
+
+    Their text is in the event ``message.completed`` with the ``seq`` ``completed_seq``. Other events may lie between
+    them and stay. The row is there before the first delta is deleted.
+    """
+
+    __tablename__ = "folded_ranges"
+
+    session_db_id: Mapped[int] = mapped_column(
+        BigKey, ForeignKey("sessions.db_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    completed_seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    first_seq: Mapped[int] = mapped_column(BigInteger, nullable=False)
+    last_seq: Mapped[int] = mapped_column(BigInteger, nullable=False)
+    deltas: Mapped[int] = mapped_column(BigInteger, nullable=False)
+    folded_at: Mapped[datetime] = mapped_column(UtcDateTime, nullable=False)
+
+
+class KeptAnswer(AgentBase):
+    """What was answered to a request that had an Idempotency-Key.
+
+    ``request`` is the hash of route and key, ``digest`` that of what the client sent, ``answer`` is JSON.
+    """
+
+    __tablename__ = "kept_answers"
+    __table_args__ = (
+        Index("uq_kept_answers_request", "owner_id", "request", unique=True),
+        Index("ix_kept_answers_created_at", "created_at"),
+    )
+
+    db_id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
+    owner_id: Mapped[str] = mapped_column(String(255), nullable=False)
+    request: Mapped[str] = mapped_column(String(64), nullable=False)
+    digest: Mapped[str] = mapped_column(String(64), nullable=False)
+    answer: Mapped[str] = mapped_column(Text, nullable=False)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, nullable=False)

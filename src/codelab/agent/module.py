@@ -9,15 +9,20 @@ from litestar.di import Provide
 from litestar.plugins import InitPlugin
 
 from codelab.agent.agents import load_agents
+from codelab.agent.cleaning import clean
+from codelab.agent.jobs import Job, Jobs
 from codelab.agent.log import EventLog
 from codelab.agent.providers import create_client
 from codelab.agent.providers.retry import RetryPolicy
+from codelab.agent.readers import Readers
 from codelab.agent.routes import router
+from codelab.agent.routes.common import mark_replay
 from codelab.agent.sessions import SessionService
 from codelab.agent.storage import SCHEMA
-from codelab.agent.turns import CallTransitions, ModelCaller, Runner, Transitions, TurnService
-from codelab.agent.turns.window import Limits
-from codelab.db import Database, new_id, parse_url
+from codelab.agent.turns import CallTransitions, ModelCaller, QueueService, Runner, Transitions, TurnService
+from codelab.agent.turns.window import ContextLimits
+from codelab.db import Database, Limits, new_id, parse_url
+from codelab.db.upkeep import Upkeep
 from codelab.errors import StartError
 
 if TYPE_CHECKING:
@@ -26,20 +31,31 @@ if TYPE_CHECKING:
     from litestar import Litestar
     from litestar.config.app import AppConfig
 
+    from codelab.agent.readers import StillValid
     from codelab.settings import AgentSettings
 
 __all__ = ("AgentModule",)
 
 #: The model's name where no server is set.
 FAKE_MODEL = "fake-llm"
+#: Seconds between two looks at who may still read.
+CHECK_READERS = 0.5
 
 
 class AgentModule(InitPlugin):
-    """Serve agents; knows its callers only as ``codelab.identity.Principal``."""
+    """Serve agents; knows its callers only as ``codelab.identity.Principal``.
 
-    def __init__(self, settings: AgentSettings, *, db_wait: float) -> None:
+    ``still_valid`` tells which of some callers may still act; without it a stream lasts as long as its token.
+    """
+
+    def __init__(self, settings: AgentSettings, *, db_wait: float, still_valid: StillValid | None = None) -> None:
         self._db_wait = db_wait
-        self.database = Database(parse_url(settings.db_url, SCHEMA.variable), SCHEMA)
+        self._send_timeout = settings.send_timeout
+        self.database = Database(
+            parse_url(settings.db_url, SCHEMA.variable),
+            SCHEMA,
+            Limits(settings.db_pool_size, settings.db_statement_timeout),
+        )
         agents = load_agents()
         try:
             client = create_client(
@@ -53,6 +69,9 @@ class AgentModule(InitPlugin):
             raise StartError(f"AGENT_RUNTIME__LLM_PROXY_URL or AGENT_RUNTIME__LLM_API_KEY: {error}") from None
         model = (settings.llm_model or FAKE_MODEL) if settings.llm_proxy_url else FAKE_MODEL
         self.log = EventLog(self.database)
+        self.readers = Readers(still_valid)
+        self._jobs = Jobs(Job("readers", CHECK_READERS, self.readers.end_invalid))
+        self.upkeep = Upkeep("agent", lambda: clean(self.database, settings))
         calls = CallTransitions(self.log)
         transitions = Transitions(self.log, calls, agents, new_id())
         policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
@@ -64,10 +83,13 @@ class AgentModule(InitPlugin):
             agents,
             caller,
             model=model,
-            limits=Limits(settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars),
+            limits=ContextLimits(
+                settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars
+            ),
             max_steps=settings.max_steps,
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
+        self.queue = QueueService(self.database, transitions)
         self.turns = TurnService(
             self.database,
             self.log,
@@ -82,11 +104,15 @@ class AgentModule(InitPlugin):
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the module to an application."""
         app_config.route_handlers.append(router())
+        app_config.before_send.append(mark_replay)
         app_config.lifespan.append(self._lifespan)
         app_config.dependencies |= {
             "sessions": Provide(lambda: self.sessions, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
+            "queue": Provide(lambda: self.queue, sync_to_thread=False),
             "log": Provide(lambda: self.log, sync_to_thread=False),
+            "readers": Provide(lambda: self.readers, sync_to_thread=False),
+            "send_timeout": Provide(lambda: self._send_timeout, sync_to_thread=False),
         }
         return app_config
 
@@ -108,8 +134,12 @@ class AgentModule(InitPlugin):
         try:
             await self.database.start(self._db_wait, alone=True)
             await self.runner.recover()
+            self._jobs.start()
+            self.upkeep.start()
             yield
         finally:
+            await self._jobs.stop()
             self.log.close()
+            await self.upkeep.stop()
             await self.runner.stop()
             await self.database.stop()

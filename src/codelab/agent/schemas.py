@@ -13,9 +13,12 @@ from codelab.errors import BadRequest
 from codelab.text import Input, canonical_json, reject_unstorable, scrub, scrub_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
+    from codelab.agent.repository.events import Event
 
 __all__ = (
     "ActiveTurn",
@@ -26,11 +29,14 @@ __all__ = (
     "ApprovalList",
     "ContextAnswer",
     "Decision",
+    "EventPage",
     "History",
     "HistoryMessage",
     "MessageAccepted",
     "NewMessage",
     "NewSession",
+    "Queue",
+    "QueuedTurn",
     "SessionChange",
     "SessionInfo",
     "SessionList",
@@ -50,6 +56,8 @@ DecisionWord = Annotated[
     str,
     Meta(pattern=r"^(approve|edit|reject)$(?!\n)", extra_json_schema={"enum": ["approve", "edit", "reject"]}),
 ]
+
+DeliveryWord = Annotated[str, Meta(pattern=r"^(queue|reject)$(?!\n)", extra_json_schema={"enum": ["queue", "reject"]})]
 
 
 def _check_metadata(metadata: dict[str, Any] | msgspec.UnsetType | None) -> None:
@@ -86,9 +94,10 @@ class SessionChange(Input):
 
 
 class NewMessage(Input):
-    """Send a user's message."""
+    """Send a user's message; ``delivery`` says what happens while a turn is active."""
 
     content: str
+    delivery: DeliveryWord = "queue"
 
 
 class Decision(Input):
@@ -139,6 +148,23 @@ class ToolResultTaken(msgspec.Struct):
     call_id: str
     status: str
     seq: int | None
+
+
+class QueuedTurn(msgspec.Struct):
+    """A turn that waits for those before it, and its message."""
+
+    turn_id: str
+    message_id: str
+    content: str
+    created_at: datetime
+
+
+class Queue(msgspec.Struct):
+    """What waits in a session, in order."""
+
+    session_id: str
+    queue: list[QueuedTurn]
+    count: int
 
 
 class TurnState(msgspec.Struct):
@@ -316,6 +342,29 @@ class History(msgspec.Struct):
     next_cursor: str | None
 
 
+class LoggedEvent(msgspec.Struct):
+    """One event of a session's log; ``data`` is the JSON that is stored."""
+
+    seq: int
+    type: str
+    data: dict[str, Any]
+    created_at: datetime
+
+
+class EventPage(msgspec.Struct):
+    """A page of the log; ``next_after`` is the cursor of the next one, ``latest`` the newest ``seq``."""
+
+    events: list[LoggedEvent]
+    next_after: int
+    latest: int
+
+    @classmethod
+    def of(cls, events: Sequence[Event], *, after: int, latest: int) -> Self:
+        """Make it from the events after a cursor."""
+        listed = [LoggedEvent(e.seq, e.type, msgspec.json.decode(e.data), e.created_at) for e in events]
+        return cls(listed, events[-1].seq if events else after, latest)
+
+
 class AgentContextInfo(msgspec.Struct):
     """Which agent a session is with."""
 
@@ -326,6 +375,19 @@ class AgentContextInfo(msgspec.Struct):
     switch_history: list[Switch] | None
     last_switch_at: datetime | None
     created_at: datetime
+
+    @classmethod
+    def from_rows(cls, session: Row[Any], switches: Sequence[Row[Any]] | None) -> Self:
+        """Make it from a row of ``repository.sessions``, and the hand-overs where they are wanted."""
+        return cls(
+            id=session.context_id,
+            session_id=session.id,
+            current_agent=session.current_agent,
+            switch_count=session.switch_count,
+            switch_history=None if switches is None else [Switch.from_row(row) for row in switches],
+            last_switch_at=session.last_switch_at if session.switch_count else None,
+            created_at=session.created_at,
+        )
 
 
 class ContextAnswer(msgspec.Struct):

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from codelab.agent.agents import ORCHESTRATOR
+from codelab.agent.idempotency import write_once
 from codelab.agent.ownership import require_session
 from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.schemas import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.agent.agents import Agent
+    from codelab.agent.idempotency import Once
     from codelab.agent.log import EventLog
     from codelab.agent.turns import Runner, Transitions
     from codelab.db import Database, Transaction
@@ -63,7 +65,7 @@ class SessionService:
         self._runner = runner
         self._agents = agents
 
-    async def create(self, principal: Principal, new: NewSession) -> SessionInfo:
+    async def create(self, principal: Principal, new: NewSession, once: Once | None = None) -> SessionInfo:
         """Make a session.
 
         Raises:
@@ -76,8 +78,8 @@ class SessionService:
         agent = new.agent or ORCHESTRATOR
         metadata = new.metadata or {}
 
-        async def unit(tx: Transaction) -> datetime | None:
-            return await sessions.add(
+        async def unit(tx: Transaction) -> SessionInfo | None:
+            at = await sessions.add(
                 tx.session,
                 session_id=session_id,
                 owner_id=principal.subject,
@@ -85,11 +87,13 @@ class SessionService:
                 agent=agent,
                 metadata=metadata,
             )
+            return None if at is None else SessionInfo.fresh(session_id, new.title, agent, metadata, at)
 
-        at = await self._database.write(unit)
-        if at is None:  # refused here and not in the unit, whose failure would send its whole batch back
+        values = [new.session_id, new.title, new.agent, metadata]
+        made = await write_once(self._database, once, principal, ("sessions",), values, unit, SessionInfo)
+        if made is None:  # refused here and not in the unit, whose failure would send its whole batch back
             raise Conflict(f"You have a session {session_id!r} already.", code="session_exists", field="session_id")
-        return SessionInfo.fresh(session_id, new.title, agent, metadata, at)
+        return made
 
     async def get(self, principal: Principal, session_id: str) -> SessionInfo:
         """Return a session."""
@@ -179,15 +183,7 @@ class SessionService:
         async with self._database.read() as db:
             session = await require_session(db, principal, session_id)
             rows = await sessions.list_switches(db, session.context_id) if with_history else None
-        return AgentContextInfo(
-            id=session.context_id,
-            session_id=session.id,
-            current_agent=session.current_agent,
-            switch_count=session.switch_count,
-            switch_history=None if rows is None else [Switch.from_row(row) for row in rows],
-            last_switch_at=session.last_switch_at if session.switch_count else None,
-            created_at=session.created_at,
-        )
+            return AgentContextInfo.from_rows(session, rows)
 
 
 async def _info(db: AsyncSession, db_id: int) -> SessionInfo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from codelab.agent.models import AgentBase
+from codelab.agent.repository.checks import CHECKS
 from codelab.db import ModuleSchema
 from codelab.storage import ModuleStorage, Root
 
@@ -18,6 +19,7 @@ SCHEMA = ModuleSchema(
 )
 STORAGE = ModuleStorage(
     schema=SCHEMA,
-    person_roots=(Root("sessions", "owner_id"), Root("session_counters", "owner_id")),
+    person_roots=(Root("sessions", "owner_id"), Root("session_counters", "owner_id"), Root("kept_answers", "owner_id")),
     session_root=Root("sessions", "id"),
+    checks=CHECKS,
 )

@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, cast
 
+from litestar import Response
+
+from codelab.agent.log import End
+from codelab.connections import abort
 from codelab.errors import BadRequest
+from codelab.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+
+    from litestar.response.base import ASGIResponse
+    from litestar.types import Message, Receive, Scope, Send
 
     from codelab.agent.log import EventLog
+    from codelab.agent.readers import Readers
     from codelab.agent.repository.events import Event
+    from codelab.identity import Principal
 
-__all__ = ("HEADERS", "read_cursor", "render")
+__all__ = ("ENDS", "MEDIA_TYPE", "EventStream", "read_cursor")
 
 #: Seconds between two comments on a silent stream, so that proxies keep it open.
 KEEP_ALIVE = 15.0
 #: Milliseconds after which a browser reconnects.
 RETRY_MS = 1000
-HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+MEDIA_TYPE = "text/event-stream"
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
 LATEST = "latest"
+#: Bytes that are handed to the connection at once, unless one event is larger.
+PIECE = 64 * 1024
+#: What a client is told at the end of its stream.
+ENDS = {
+    End.DELETED: "The session was deleted.",
+    End.STOPPING: "The server is stopping; come back with your cursor.",
+    End.SLOW: "You read too slowly; come back with your cursor.",
+    End.EXPIRED: "The access token has expired; come back with a new one and your cursor.",
+    End.REVOKED: "The access token is no longer valid.",
+}
 
 
 def read_cursor(after: str | None, last_event_id: str | None) -> int | None:
@@ -39,12 +66,105 @@ def read_cursor(after: str | None, last_event_id: str | None) -> int | None:
     return 0
 
 
-async def render(log: EventLog, session_db_id: int, after: int) -> AsyncIterator[bytes]:
-    """Write the events of a session after a cursor, for as long as the session and the reader live."""
+class EventStream(Response[None]):
+    """Answer with the events of a session after a cursor, for as long as the session and the reader live.
+
+    A client that does not take what is sent within ``send_timeout`` seconds is dropped.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        readers: Readers,
+        principal: Principal,
+        session_db_id: int,
+        after: int,
+        *,
+        client_id: str | None,
+        send_timeout: float,
+    ) -> None:
+        super().__init__(None, media_type=MEDIA_TYPE)
+        self._log = log
+        self._readers = readers
+        self._reader = (principal, session_db_id, client_id)
+        self._after = after
+        self._send_timeout = send_timeout
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIResponse:
+        """Return what carries the stream: any ASGI application will do."""
+        return cast("ASGIResponse", self._serve)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write until the stream ends or the client is gone; both in this task, since most streams only wait."""
+        writer = asyncio.current_task()
+        assert writer is not None
+        written = False
+
+        def stop(_gone: object) -> None:
+            if not written:
+                writer.cancel()
+
+        await send(cast("Message", {"type": "http.response.start", "status": 200, "headers": HEADERS}))
+        gone = asyncio.create_task(_until_gone(receive))
+        gone.add_done_callback(stop)
+        try:
+            await self._write(scope, send)
+        except asyncio.CancelledError:
+            if not gone.done() or writer.uncancel():
+                raise  # the server ends this, not the client
+        finally:
+            written = True
+            gone.cancel()
+
+    async def _write(self, scope: Scope, send: Send) -> None:
+        principal, session_db_id, client_id = self._reader
+        with self._readers.attach(principal, session_db_id, client_id) as subscription:
+            batches = self._log.follow(session_db_id, self._after, keep_alive=KEEP_ALIVE, subscription=subscription)
+            async with aclosing(render(batches)) as pieces:
+                async for piece in pieces:
+                    await self._send(scope, send, piece)
+        if subscription.end is not None:
+            await self._send(scope, send, _last_words(subscription.end))
+        await self._send(scope, send, b"", more=False)
+
+    async def _send(self, scope: Scope, send: Send, piece: bytes, *, more: bool = True) -> None:
+        try:
+            async with asyncio.timeout(self._send_timeout):
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
+        except TimeoutError:
+            abort(scope)
+            await asyncio.Event().wait()  # the end of the connection ends this task
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def render(batches: AsyncIterator[list[Event]]) -> AsyncGenerator[bytes, None]:
+    """Write batches of events as pieces of a stream."""
     yield f"retry: {RETRY_MS}\n\n".encode()
-    async for batch in log.follow(session_db_id, after, keep_alive=KEEP_ALIVE):
-        yield b"".join(map(_frame, batch)) if batch else b": keep-alive\n\n"
+    async with aclosing(cast("Any", batches)):
+        async for batch in batches:
+            if not batch:
+                yield b": keep-alive\n\n"
+            for piece in _pieces(batch):
+                yield piece
 
 
-def _frame(event: Event) -> bytes:
-    return f"id: {event.seq}\nevent: {event.type}\ndata: {event.data}\n\n".encode()
+def _pieces(batch: Iterable[Event]) -> Iterator[bytes]:
+    frames: list[bytes] = []
+    size = 0
+    for event in batch:
+        frames.append(f"id: {event.seq}\nevent: {event.type}\ndata: {event.data}\n\n".encode())
+        size += len(frames[-1])
+        if size >= PIECE:
+            yield b"".join(frames)
+            frames, size = [], 0
+    if frames:
+        yield b"".join(frames)
+
+
+def _last_words(end: End) -> bytes:
+    # Without an id: the client's cursor stays where it is.
+    return f"event: stream.end\ndata: {canonical_json({'reason': end.value, 'detail': ENDS[end]})}\n\n".encode()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from litestar.plugins import InitPlugin
 
+from codelab.auth.audit import Audit
+from codelab.auth.cleaning import clean
 from codelab.auth.grants import Grants
 from codelab.auth.inherited import InheritedTokens
 from codelab.auth.keys import KeyRing
@@ -17,10 +20,11 @@ from codelab.auth.routes import create_routes
 from codelab.auth.seeds import plant
 from codelab.auth.storage import SCHEMA
 from codelab.auth.tokens import AccessTokens
-from codelab.db import Database, parse_url
+from codelab.db import Database, Limits, parse_url
+from codelab.db.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
 
     from litestar import Litestar
     from litestar.config.app import AppConfig
@@ -44,14 +48,20 @@ class AuthModule(InitPlugin):
     def __init__(
         self, settings: AuthSettings, *, issuer: str, local_secret: str | None = None, db_wait: float = 30.0
     ) -> None:
-        self.database = Database(parse_url(settings.db_url, SCHEMA.variable), SCHEMA)
+        self.database = Database(
+            parse_url(settings.db_url, SCHEMA.variable),
+            SCHEMA,
+            Limits(settings.db_pool_size, settings.db_statement_timeout),
+        )
         self._settings = settings
         self._db_wait = db_wait
         self._keys = KeyRing(self.database, settings.key_encryption_key_file)
         self._passwords = Passwords()
         self._tokens = AccessTokens(self._keys, issuer=issuer, audience=settings.jwt_audience)
         self._inherited = InheritedTokens(self.database, settings.key_encryption_key_file)
-        self._grants = Grants(self.database, self._tokens, self._passwords, self._inherited)
+        self._audit = Audit(self.database, settings.key_encryption_key_file)
+        self._grants = Grants(self.database, self._tokens, self._passwords, self._inherited, self._audit)
+        self.upkeep = Upkeep("auth", lambda: clean(self.database, settings, self._audit.chain))
         self._principals = Principals(self.database, self._tokens, local_secret)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
@@ -64,25 +74,30 @@ class AuthModule(InitPlugin):
     @asynccontextmanager
     async def _live(self, _app: Litestar) -> AsyncIterator[None]:
         try:
-            await self.start()
+            await self.start(alone=True)
             yield
         finally:
             await self.stop()
 
-    async def start(self) -> None:
+    async def start(self, *, alone: bool = False) -> None:
         """Migrate the database, load the keys, make what a new installation begins with.
+
+        With ``alone`` this is the one process that serves the database, until ``stop``.
 
         Raises:
             StartError: one line that says what is wrong.
         """
-        await self.database.start(self._db_wait)
+        await self.database.start(self._db_wait, alone=alone)
         await self._keys.load()
+        await self._audit.open()
         await self._inherited.load()
         self._passwords.start()
         await plant(self.database, self._passwords, self._settings)
+        self.upkeep.start()
 
     async def stop(self) -> None:
         """Finish what was begun and close the database."""
+        await self.upkeep.stop()
         await self._passwords.stop()
         await self.database.stop()
 
@@ -97,3 +112,10 @@ class AuthModule(InitPlugin):
             Unauthenticated: the token is not valid, or its user is disabled.
         """
         return await self._principals.find(token)
+
+    async def still_valid(self, principals: Collection[Principal]) -> set[Principal]:
+        """Return those whose proof has not ended and whose user is not disabled; what another process did counts."""
+        at = time.time()
+        current = {each for each in principals if each.expires_at is None or each.expires_at > at}
+        active = await self._principals.active_subjects({each.subject for each in current})
+        return {each for each in current if each.subject in active}

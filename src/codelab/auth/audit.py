@@ -1,6 +1,7 @@
-"""The audit trail: what matters for security, written in the same unit of work as the change itself.
+"""The audit trail: what matters for security, written in the same transaction as the change itself.
 
-Never a password, a secret or a token: only ids, names and scopes.
+Never a password, a secret or a token: only ids, names and scopes. The rows are chained with a key that is not in the
+database, so that nobody who has only the database can change, remove or add one unnoticed.
 """
 
 from __future__ import annotations
@@ -8,17 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from codelab.auth import repository
+from codelab.auth.keys import open_key_file
 from codelab.db import new_id, now
+from codelab.db.chain import Chain, ChainKey
 from codelab.text import scrub
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
+    from joserfc.jwk import OctKey
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.auth.schemas import Origin
+    from codelab.db import Database
 
-__all__ = ("Event", "Past", "record")
+__all__ = ("Audit", "Event", "Past", "chain_key", "describe")
 
 Event = Literal["login_success", "login_failed", "token_refresh", "token_reuse"]
 
@@ -33,8 +39,53 @@ class Past(NamedTuple):
     at: datetime
 
 
-async def record(
-    session: AsyncSession,
+def chain_key(key: OctKey) -> ChainKey:
+    """Derive the key of the chain from the one in the key file."""
+    return ChainKey(key.raw_value, "auth.audit")
+
+
+class Audit:
+    """Write the audit trail; ``open`` comes first, once."""
+
+    def __init__(self, database: Database, key_file: Path) -> None:
+        self._database = database
+        self._key_file = key_file
+        self._chain: Chain | None = None
+
+    async def open(self) -> None:
+        """Read the key, or make it; begin the chain where there is none, or an epoch of it where the key is new.
+
+        Raises:
+            StartError: the key file can be neither read nor made.
+        """
+        chain = Chain(repository.AUDIT, chain_key(open_key_file(self._key_file)))
+        await self._database.write(lambda transaction: chain.open(transaction.session))
+        self._chain = chain
+
+    @property
+    def chain(self) -> Chain:
+        """The chain over the rows."""
+        if self._chain is None:
+            raise RuntimeError("the audit trail is not open")
+        return self._chain
+
+    def record(
+        self,
+        session: AsyncSession,
+        event: Event,
+        origin: Origin,
+        *,
+        user_id: str | None,
+        client_id: str,
+        error: str | None = None,
+        **data: Any,
+    ) -> None:
+        """Write one row; ``error`` is None for a success. Text that a caller chose is cut to 512 characters."""
+        row = describe(event, origin, user_id=user_id, client_id=client_id, error=error, **data)
+        repository.insert_audit_log(session, self.chain, **row)
+
+
+def describe(
     event: Event,
     origin: Origin,
     *,
@@ -43,24 +94,23 @@ async def record(
     error: str | None = None,
     past: Past | None = None,
     **data: Any,
-) -> None:
-    """Write one row; ``error`` is None for a success. Text that a caller chose is cut to 512 characters."""
+) -> dict[str, Any]:
+    """Return the columns of a row, without those of the chain."""
     details = {name: _cut(value) for name, value in data.items()}
     if origin.request_id:
         details["request_id"] = _cut(origin.request_id)
-    await repository.insert_audit_log(
-        session,
-        id=past.id if past else new_id(),
-        user_id=user_id,
-        client_id=client_id,
-        event_type=event,
-        event_data=details or None,
-        ip_address=origin.ip_address[:_MAX_ADDRESS] if origin.ip_address else None,
-        user_agent=_cut(origin.user_agent) if origin.user_agent else None,
-        success=error is None,
-        error_message=error,
-        created_at=past.at if past else now(),
-    )
+    return {
+        "id": past.id if past else new_id(),
+        "user_id": user_id,
+        "client_id": client_id,
+        "event_type": event,
+        "event_data": details or None,
+        "ip_address": origin.ip_address[:_MAX_ADDRESS] if origin.ip_address else None,
+        "user_agent": _cut(origin.user_agent) if origin.user_agent else None,
+        "success": error is None,
+        "error_message": error,
+        "created_at": past.at if past else now(),
+    }
 
 
 def _cut(value: Any) -> Any:

@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from codelab.auth import audit, repository
+from codelab.auth import repository
 from codelab.auth.clients import authenticate_client, check_grant, grant_scope, narrow_scope
 from codelab.auth.errors import OAuthError, WrongCredentials
 from codelab.auth.forms import read_client_credentials, require
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from codelab.auth.audit import Audit
     from codelab.auth.inherited import InheritedTokens
     from codelab.auth.passwords import Passwords
     from codelab.auth.repository import ClientRecord, RotatedRecord, UserRecord
@@ -39,9 +40,15 @@ class Grants:
     """Answer token requests (RFC 6749 sections 4.3 and 6)."""
 
     def __init__(
-        self, database: Database, tokens: AccessTokens, passwords: Passwords, inherited: InheritedTokens
+        self,
+        database: Database,
+        tokens: AccessTokens,
+        passwords: Passwords,
+        inherited: InheritedTokens,
+        audit: Audit,
     ) -> None:
         self._database = database
+        self._audit = audit
         self._tokens = tokens
         self._passwords = passwords
         self._inherited = inherited
@@ -104,7 +111,7 @@ class Grants:
                 return False
             if refresh_token is not None:
                 await self._keep(session, client, refresh_token, user_id=user.id, scope=scope, at=at)
-            await audit.record(
+            self._audit.record(
                 session, "login_success", origin, user_id=user.id, client_id=client.client_id, scope=scope
             )
             return True
@@ -117,7 +124,7 @@ class Grants:
         reason = "unknown_user" if user is None else "disabled_or_changed" if right else "wrong_password"
 
         async def unit(transaction: Transaction) -> None:
-            await audit.record(
+            self._audit.record(
                 transaction.session,
                 "login_failed",
                 origin,
@@ -160,7 +167,7 @@ class Grants:
                 family_id=rotated.family_id,
                 parent_jti_hash=old_hash,
             )
-            await audit.record(
+            self._audit.record(
                 session, "token_refresh", origin, user_id=rotated.user_id, client_id=client.client_id, scope=scope
             )
             return rotated
@@ -180,7 +187,7 @@ class Grants:
         if not await repository.is_rotated(session, known.family_id, jti_hash):
             return
         ended = await repository.revoke_family(session, known.family_id, at)
-        await audit.record(
+        self._audit.record(
             session,
             "token_reuse",
             origin,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from codelab.auth.repository import KeyRecord
     from codelab.db import Database, Transaction
 
-__all__ = ("ALGORITHM", "JWE_ALGORITHMS", "KeyRing", "open_key_file", "write_private_file")
+__all__ = ("ALGORITHM", "JWE_ALGORITHMS", "KeyRing", "open_key_file", "read_key_file", "write_private_file")
 
 ALGORITHM = "ES256"
 JWE_ALGORITHMS = ("dir", "A256GCM")
@@ -168,6 +168,18 @@ def open_key_file(path: Path) -> OctKey:
     if key is None:
         raise StartError(f"AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE: {path} changed while it was read; start again.")
     return key
+
+
+def read_key_file(path: Path) -> OctKey | None:
+    """Read the key that encrypts the signing keys; None when there is no such file or no key in it.
+
+    Raises:
+        StartError: the file cannot be read.
+    """
+    try:
+        return _read_key(path)
+    except OSError as error:
+        raise StartError(f"AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE: {path} cannot be read: {error.strerror}.") from None
 
 
 def _read_key(path: Path) -> OctKey | None:

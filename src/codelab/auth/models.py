@@ -1,4 +1,4 @@
-"""Tables of module ``auth``: the reference system's four, and the signing keys."""
+"""Tables of module ``auth``: the reference system's four, the signing keys, and the chain over the audit trail."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ from sqlalchemy import Boolean, ForeignKey, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from codelab.db import JsonText, UtcDateTime, new_id, now
+from codelab.db.chain import ChainCheckpoint, ChainedRow, ChainHead
 
-__all__ = ("AuditLog", "AuthBase", "OAuthClient", "RefreshToken", "SigningKey", "User")
+__all__ = (
+    "AuditCheckpoint",
+    "AuditHead",
+    "AuditLog",
+    "AuthBase",
+    "OAuthClient",
+    "RefreshToken",
+    "SigningKey",
+    "User",
+)
 
 
 class AuthBase(CommonTableAttributes, DeclarativeBase):
@@ -78,13 +88,16 @@ class RefreshToken(AuthBase):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
-class AuditLog(AuthBase):
-    """Something that happened and matters for security; it outlives its user."""
+class AuditLog(ChainedRow, AuthBase):
+    """Something that happened and matters for security.
+
+    ``user_id`` is no foreign key: the row outlives its user, and still says who it was.
+    """
 
     __tablename__ = "audit_logs"
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
-    user_id: Mapped[str | None] = mapped_column(String(36), ForeignKey("users.id", ondelete="SET NULL"), index=True)
+    user_id: Mapped[str | None] = mapped_column(String(36), index=True)
     client_id: Mapped[str | None] = mapped_column(String(255))
     event_type: Mapped[str] = mapped_column(String(50), index=True)
     event_data: Mapped[Any] = mapped_column(JsonText, nullable=True)
@@ -93,6 +106,18 @@ class AuditLog(AuthBase):
     success: Mapped[bool] = mapped_column(Boolean, index=True)
     error_message: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
+
+
+class AuditHead(ChainHead, AuthBase):
+    """Where the chain over the audit trail ends."""
+
+    __tablename__ = "auth_audit_head"
+
+
+class AuditCheckpoint(ChainCheckpoint, AuthBase):
+    """What happened to the chain over the audit trail as a whole."""
+
+    __tablename__ = "auth_audit_checkpoints"
 
 
 class SigningKey(AuthBase):

@@ -14,7 +14,7 @@ from codelab.auth.tokens import refuse
 from codelab.identity import SCOPES, Principal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -32,6 +32,8 @@ LOCAL_CLIENT_ID = "codelab-local"
 #: Seconds that a user may still be taken for active after somebody disabled the account.
 _MAX_AGE = 1.0
 _MAX_ENTRIES = 10_000
+#: Users that one statement asks for.
+_CHUNK = 500
 
 
 class _Recent(Generic[V]):
@@ -91,7 +93,21 @@ class Principals:
             verified = _Verified(claims["sub"], claims["client_id"], scopes, float(claims["exp"]))
             self._verified.put(key, verified)
         user = await self._active_user(verified.subject, repository.find_user_by_id)
-        return Principal(subject=user.id, username=user.username, client_id=verified.client_id, scopes=verified.scopes)
+        return Principal(
+            subject=user.id,
+            username=user.username,
+            client_id=verified.client_id,
+            scopes=verified.scopes,
+            expires_at=verified.expires_at,
+        )
+
+    async def active_subjects(self, subjects: Collection[str]) -> set[str]:
+        """Return which users may still act, as the database says now."""
+        wanted, active = list(subjects), set[str]()
+        async with self._database.read() as session:
+            for first in range(0, len(wanted), _CHUNK):
+                active |= await repository.find_active_users(session, wanted[first : first + _CHUNK])
+        return active
 
     async def _find_local(self, token: str) -> Principal:
         if self._local_secret is None or not hmac.compare_digest(token.encode(errors="replace"), self._local_secret):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from sqlalchemy import Table, case, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from codelab.auth.models import AuditLog, OAuthClient, RefreshToken, SigningKey, User
+from codelab.auth.models import AuditCheckpoint, AuditHead, AuditLog, OAuthClient, RefreshToken, SigningKey, User
+from codelab.db.chain import ChainTables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from codelab.db.chain import Chain
+
 __all__ = (
+    "AUDIT",
     "ClientRecord",
     "KeyRecord",
     "RefreshRecord",
     "RotatedRecord",
     "UserRecord",
+    "find_active_users",
     "find_client",
     "find_refresh_token",
     "find_user",
@@ -37,6 +42,7 @@ __all__ = (
     "insert_signing_key",
     "insert_user_if_absent",
     "is_rotated",
+    "list_audit_ids",
     "list_signing_keys",
     "lock",
     "record_login",
@@ -49,8 +55,14 @@ __all__ = (
 _users = cast("Table", User.__table__)
 _clients = cast("Table", OAuthClient.__table__)
 _refresh_tokens = cast("Table", RefreshToken.__table__)
-_audit_logs = cast("Table", AuditLog.__table__)
 _signing_keys = cast("Table", SigningKey.__table__)
+
+#: The audit trail and the chain over it.
+AUDIT = ChainTables(
+    rows=cast("Table", AuditLog.__table__),
+    head=cast("Table", AuditHead.__table__),
+    checkpoints=cast("Table", AuditCheckpoint.__table__),
+)
 
 
 class UserRecord(NamedTuple):
@@ -143,6 +155,12 @@ async def find_user(session: AsyncSession, username: str) -> UserRecord | None:
 async def find_user_by_id(session: AsyncSession, user_id: str) -> UserRecord | None:
     """Find a user by id."""
     return await _one_user(session, _users.c.id == user_id)
+
+
+async def find_active_users(session: AsyncSession, user_ids: Sequence[str]) -> set[str]:
+    """Return which of the users are there and not disabled."""
+    found = await session.execute(select(_users.c.id).where(_users.c.id.in_(user_ids), _users.c.is_active))
+    return set(found.scalars())
 
 
 async def find_user_by_login(session: AsyncSession, login: str) -> UserRecord | None:
@@ -264,9 +282,15 @@ async def revoke_family(session: AsyncSession, family_id: str, at: datetime) -> 
 # Audit
 
 
-async def insert_audit_log(session: AsyncSession, **values: Any) -> None:
-    """Insert an audit row."""
-    await session.execute(insert(_audit_logs).values(values))
+def insert_audit_log(session: AsyncSession, chain: Chain, **values: Any) -> None:
+    """Insert an audit row, right before the commit."""
+    chain.append(session, **values)
+
+
+async def list_audit_ids(session: AsyncSession, user_id: str) -> Sequence[str]:
+    """List the ids of the audit rows that tell of a person."""
+    rows = await session.execute(select(AUDIT.rows.c.id).where(AUDIT.rows.c.user_id == user_id))
+    return rows.scalars().all()
 
 
 # Signing keys

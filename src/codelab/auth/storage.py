@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from codelab.auth import repository
+from codelab.auth.audit import chain_key
+from codelab.auth.keys import read_key_file
 from codelab.auth.models import AuthBase
-from codelab.db import ModuleSchema
+from codelab.auth.repository_checks import CHECKS
+from codelab.db import ModuleSchema, new_id, now
+from codelab.db.chain import Chain
+from codelab.errors import StartError
 from codelab.storage import ModuleStorage, Root
+from codelab.storage.chain import chain_check
 
-__all__ = ("SCHEMA", "STORAGE")
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from codelab.db.chain import ChainKey
+    from codelab.settings import AuthSettings
+
+__all__ = ("SCHEMA", "STORAGE", "describe")
 
 SCHEMA = ModuleSchema(
     module="auth",
@@ -16,4 +31,33 @@ SCHEMA = ModuleSchema(
     metadata=AuthBase.metadata,
     migrations=Path(__file__).with_name("migrations"),
 )
-STORAGE = ModuleStorage(schema=SCHEMA, person_roots=(Root("users", "id"),))
+STORAGE = ModuleStorage(
+    schema=SCHEMA,
+    person_name=Root("users", "username"),
+    person_roots=(Root("users", "id"),),
+    trail=Root("audit_logs", "user_id"),
+    checks=CHECKS,
+)
+
+
+def describe(settings: AuthSettings) -> ModuleStorage:
+    """Describe the module's data, with what needs a setting: the key of the audit chain is in a file."""
+
+    def read_key() -> ChainKey | None:
+        key = read_key_file(settings.key_encryption_key_file)
+        return None if key is None else chain_key(key)
+
+    async def erase_trail(session: AsyncSession, user_id: str) -> int:
+        if (key := read_key()) is None:
+            raise StartError(
+                f"AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE: {settings.key_encryption_key_file} holds no key, and without "
+                "it the audit trail would be broken. Nothing was removed from it."
+            )
+        chain = Chain(repository.AUDIT, key)
+        emptied = await chain.erase(session, await repository.list_audit_ids(session, user_id))
+        row = {"id": new_id(), "event_type": "user_erased", "event_data": {"user_id": user_id}}
+        repository.insert_audit_log(session, chain, **row, success=True, created_at=now())
+        return emptied
+
+    checks = (*STORAGE.checks, chain_check("audit chain", repository.AUDIT, read_key))
+    return replace(STORAGE, checks=checks, erase_trail=erase_trail)

@@ -10,6 +10,7 @@ from codelab.auth.passwords import is_bcrypt
 from codelab.auth.schemas import Origin
 from codelab.auth.seeds import CLIENT_ID
 from codelab.db import now
+from codelab.db.chain import Chain
 from codelab.errors import StartError
 from codelab.identity import SCOPES
 
@@ -44,7 +45,8 @@ async def take_over(
 ) -> None:
     """Write records in this transaction; what is there already by its id is left as it is.
 
-    ``key`` proves ``tokens``; it is kept encrypted with ``wrapping``, the key of the key file, and not without.
+    ``key`` proves ``tokens``; it is kept encrypted with ``wrapping``, the key of the key file, and not without. That
+    key chains the audit trail too; without it, as in a dry run, the rows stay out of the chain.
     """
     await _take_users(tx, tally, users)
     await _take_clients(tx, tally, clients)
@@ -58,6 +60,8 @@ async def take_over(
             await _take_audit(tx, tally, batch)
             batch.clear()
     await _take_audit(tx, tally, batch)
+    if wrapping is not None:
+        await Chain(repository.AUDIT, audit.chain_key(wrapping)).adopt(tx.session, "imported from the reference")
 
 
 async def find_owner(tx: Transaction, name: str | None) -> tuple[str, str]:
@@ -213,8 +217,7 @@ async def _take_audit(tx: Transaction, tally: Tally, batch: Collection[AuditReco
         if record.id in known:
             tally.of("audit_logs").already_there += 1
             continue
-        await audit.record(
-            tx.session,
+        row = audit.describe(
             cast("audit.Event", record.event),
             Origin(record.ip_address, record.user_agent),
             user_id=record.user_id if record.user_id in people else None,
@@ -225,4 +228,5 @@ async def _take_audit(tx: Transaction, tally: Tally, batch: Collection[AuditReco
             reference_user_id=record.user_id,
             reference_data=record.data,
         )
+        await takeover.add(tx.session, "audit_logs", **row)
         tally.of("audit_logs").imported += 1

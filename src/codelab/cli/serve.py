@@ -19,7 +19,7 @@ from codelab.errors import StartError
 from codelab.settings import Settings, read_env_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     import uvicorn
     from litestar import Litestar
@@ -129,6 +129,7 @@ async def _serve(settings: Settings, listener: socket.socket, issuer: str, local
     import uvicorn
 
     from codelab.app import create_app
+    from codelab.connections import uvicorn_options
     from codelab.telemetry import configure_logging
 
     configure_logging(settings)
@@ -145,6 +146,7 @@ async def _serve(settings: Settings, listener: socket.socket, issuer: str, local
         proxy_headers=bool(proxies),
         forwarded_allow_ips=proxies or None,
         timeout_graceful_shutdown=GRACE,
+        **uvicorn_options(app),
     )
     await _reach_databases(app, settings.server.db_wait)
     async with app.lifespan():
@@ -152,24 +154,52 @@ async def _serve(settings: Settings, listener: socket.socket, issuer: str, local
         # What the start made lives as long as the process: a full collection need not walk through it again.
         gc.collect()
         gc.freeze()
-        if local:
-            async with local.serving(app, server, settings.server.idle_seconds):
-                await server.serve(sockets=[listener])
-            return
-        click.echo(f"codelab serves on {_origin(listener.getsockname())} (Ctrl-C stops it)", err=True)
-        await server.serve(sockets=[listener])
+        async with _ended_when_taken_over(app, server):
+            if local:
+                async with local.serving(app, server, settings.server.idle_seconds):
+                    await server.serve(sockets=[listener])
+                return
+            click.echo(f"codelab serves on {_origin(listener.getsockname())} (Ctrl-C stops it)", err=True)
+            await server.serve(sockets=[listener])
+
+
+def _databases(app: Litestar) -> tuple[Database, ...]:
+    return (app.state.auth.database, app.state.agent.database)
 
 
 async def _reach_databases(app: Litestar, wait: float) -> None:
     """Wait for both databases before either module makes tables, keys or users."""
-    databases: tuple[Database, ...] = (app.state.auth.database, app.state.agent.database)
     try:
-        for database in databases:
+        for database in _databases(app):
             await database.reach(wait)
     except StartError:
-        for database in databases:
+        for database in _databases(app):
             await database.stop()
         raise
+
+
+@contextlib.asynccontextmanager
+async def _ended_when_taken_over(app: Litestar, server: uvicorn.Server) -> AsyncIterator[None]:
+    """End the server when another process has become the one that serves a database of ours.
+
+    Raises:
+        StartError: that is why it ended.
+    """
+
+    async def watch(database: Database) -> None:
+        await database.taken_over.wait()
+        server.should_exit = True
+        app.state.agent.end_streams()
+
+    watches = [asyncio.create_task(watch(database), name="codelab-taken-over") for database in _databases(app)]
+    try:
+        yield
+    finally:
+        for task in watches:
+            task.cancel()
+    for database in _databases(app):
+        if database.taken_over.is_set():
+            raise StartError(database.taken_over_line)
 
 
 def _server(config: uvicorn.Config, app: Litestar) -> uvicorn.Server:

@@ -195,11 +195,11 @@ class Conversation:
     def _on_message(self, turn: Turn, message: MessageCompleted) -> None:
         so_far = turn.texts.setdefault(message.message_id, "")
         content = message.content or ""
+        self._more(turn, message.message_id, content[len(so_far) :])
         if message.status == "interrupted":
             if turn.live:
                 self._console.note("[this answer was interrupted]", "yellow")
         else:
-            self._more(turn, message.message_id, content[len(so_far) :])
             # Text beside tool calls is not yet the answer; the last message is.
             turn.outcome.answer = content
         del turn.texts[message.message_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from codelab.db.database import Database
+from codelab.db.engine import Limits
 from codelab.db.schema import ModuleSchema
 from codelab.db.types import BigKey, JsonText, UtcDateTime, new_id, now
 from codelab.db.urls import DatabaseUrl, mask_url, parse_url
@@ -13,6 +14,7 @@ __all__ = (
     "Database",
     "DatabaseUrl",
     "JsonText",
+    "Limits",
     "ModuleSchema",
     "Transaction",
     "UtcDateTime",

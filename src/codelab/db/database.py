@@ -18,24 +18,27 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from codelab.db.engine import MIGRATION_BUSY_TIMEOUT_MS, create_engine, writing
+from codelab.db.faults import FAILURES, reason
 from codelab.db.migrate import refuse_foreign, upgrade
-from codelab.db.serving import FileClaim, PostgresClaim, ServingClaim, claim_or_refuse
-from codelab.db.writer import Transaction, Writer
-from codelab.errors import StartError
+from codelab.db.serving import claim_of, claim_or_refuse
+from codelab.db.writer import Transaction, Writer, expect_last, write_last
+from codelab.errors import StartError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from codelab.db.engine import Limits
     from codelab.db.schema import ModuleSchema
+    from codelab.db.serving import ServingClaim
     from codelab.db.urls import DatabaseUrl
 
 __all__ = ("Database",)
 
 T = TypeVar("T")
+#: Seconds between two looks at whether the lock of the serving process is still ours.
+CLAIM_CHECK = 3.0
 logger = logging.getLogger(__name__)
 
-#: What the drivers raise when a database cannot be used.
-_FAILURES = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 #: What PostgreSQL says while it starts, or before anybody listens: worth another try.
 _NOT_YET = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
 
@@ -46,14 +49,17 @@ class Database:
     ``sessions`` is the module's async session factory, for reading; every change goes through ``write``.
     """
 
-    def __init__(self, url: DatabaseUrl, schema: ModuleSchema) -> None:
+    def __init__(self, url: DatabaseUrl, schema: ModuleSchema, limits: Limits | None = None) -> None:
         self.url = url
         self.schema = schema
         self.module = schema.module
-        self.engine = create_engine(url, f"codelab.{schema.module}")
+        self.engine = create_engine(url, f"codelab.{schema.module}", limits=limits)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.ready = False
+        #: Set when another process has taken over what this one served; ``taken_over_line`` says so.
+        self.taken_over = asyncio.Event()
         self._claim: ServingClaim | None = None
+        self._watch: asyncio.Task[None] | None = None
         self._writer = Writer(writing(self.engine))
 
     async def start(self, wait: float, *, alone: bool = False) -> None:
@@ -89,6 +95,10 @@ class Database:
         """Finish what waits and close every connection."""
         self.ready = False
         await self._writer.stop()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+            self._watch = None
         if self._claim is not None:
             await self._claim.release()
             self._claim = None
@@ -96,6 +106,8 @@ class Database:
 
     async def write(self, unit: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run one unit of work; returns after its commit. See ``Writer.run``."""
+        if self.taken_over.is_set():
+            raise Unavailable("Another server has taken over the database; this one is stopping.")
         return await self._writer.run(unit)
 
     async def write_alone(self, unit: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -105,8 +117,10 @@ class Database:
         """
         async with AsyncSession(writing(self.engine), expire_on_commit=False) as session:
             transaction = Transaction(session)
+            expect_last(session)
             async with session.begin():
                 result = await unit(transaction)
+                await write_last(session)
         transaction.committed()
         return result
 
@@ -128,27 +142,54 @@ class Database:
         return True
 
     @property
+    def taken_over_line(self) -> str:
+        """What to say when another process has taken over."""
+        return (
+            f"{self._where}: another codelab server took this database over while the connection that held the lock "
+            "was gone; this one stopped serving."
+        )
+
+    @property
     def _where(self) -> str:
         return f"{self.url.variable} ({self.url.masked})"
 
     async def _serve_alone(self, wait: float) -> None:
         # Before the migrations: a newer program must not change the schema under an older one that still serves.
-        if self.url.path is not None:
-            claim: ServingClaim = FileClaim(self.url.path)
-        else:
-            claim = PostgresClaim(self.engine, self.module)
+        claim = claim_of(self.url, self.module, self.engine)
         try:
             await claim_or_refuse(claim, self._where, wait)
-        except _FAILURES as error:
-            raise StartError(f"{self._where}: cannot be locked: {_reason(error)}.") from None
+        except FAILURES as error:
+            raise StartError(f"{self._where}: cannot be locked: {reason(error)}.") from None
         self._claim = claim
+        self._watch = asyncio.create_task(self._keep_claim(claim), name=f"codelab-{self.module}-claim")
+
+    async def _keep_claim(self, claim: ServingClaim) -> None:
+        """Notice that the lock is gone with its connection, and take it again before anybody else does."""
+        while True:
+            await asyncio.sleep(CLAIM_CHECK)
+            try:
+                await claim.probe()
+                continue
+            except FAILURES as error:
+                logger.warning("%s: the lock of the serving process may be lost: %s", self._where, reason(error))
+            with contextlib.suppress(*FAILURES):
+                await claim.release()
+            try:
+                if await claim.take():
+                    logger.warning("%s: the lock of the serving process was taken again", self._where)
+                    continue
+            except FAILURES:
+                continue  # the database is away; who comes back first decides
+            self.ready = False
+            self.taken_over.set()
+            return
 
     async def _migrate(self) -> None:
         engine = create_engine(self.url, f"codelab.{self.module}", migrating=True)
         try:
             await upgrade(engine, self.schema, masked=self.url.masked)
-        except _FAILURES as error:
-            raise StartError(f"{self._where}: cannot be migrated: {_reason(error)}.") from None
+        except FAILURES as error:
+            raise StartError(f"{self._where}: cannot be migrated: {reason(error)}.") from None
         finally:
             await engine.dispose()
 
@@ -170,7 +211,7 @@ class Database:
                 refuse_foreign({name for (name,) in tables}, self.schema, self.url.masked)
                 connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.Error as error:
-            raise StartError(f"{self._where}: cannot be opened: {_reason(error)}.") from None
+            raise StartError(f"{self._where}: cannot be opened: {reason(error)}.") from None
 
     def _check_files(self) -> None:
         # The driver tells a missing file like a missing socket, which would be waited for.
@@ -185,45 +226,28 @@ class Database:
     async def _wait_for_server(self, wait: float) -> None:
         deadline = time.monotonic() + wait
         delay = 0.25
-        while True:
+        encoding = ""
+        while not encoding:
             try:
                 async with self.engine.connect() as connection:
-                    await connection.execute(text("SELECT 1"))
-                return
-            except (*_FAILURES, ValueError) as error:
+                    encoding = str((await connection.execute(text("SHOW server_encoding"))).scalar_one())
+            except (*FAILURES, ValueError) as error:
                 cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
                 cause = cause.__cause__ if isinstance(cause.__cause__, asyncpg.PostgresError) else cause
                 # A certificate that does not fit will not fit in a second either.
                 transient = isinstance(cause, _NOT_YET) and not isinstance(cause, ssl.SSLError)
                 left = deadline - time.monotonic()
                 if not transient:
-                    raise StartError(f"{self._where}: cannot be opened: {_reason(error)}.") from None
+                    raise StartError(f"{self._where}: cannot be opened: {reason(error)}.") from None
                 if left <= 0:
                     raise StartError(
-                        f"{self._where}: no answer within {wait:g} s (CODELAB_DB_WAIT): {_reason(error)}."
+                        f"{self._where}: no answer within {wait:g} s (CODELAB_DB_WAIT): {reason(error)}."
                     ) from None
-                logger.warning("%s: not ready (%s), trying again", self._where, _reason(error))
+                logger.warning("%s: not ready (%s), trying again", self._where, reason(error))
                 await asyncio.sleep(min(delay, left))
                 delay = min(delay * 1.6, 3.0)
-
-
-def _reason(error: BaseException) -> str:
-    """Say in one line what the driver said.
-
-    PostgreSQL's own messages name users and databases, never passwords; others are told by their kind only, since a
-    driver may quote the DSN.
-    """
-    cause: BaseException = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    inner = cause.__cause__ if cause.__cause__ is not None else cause
-    for known in (inner, cause):
-        if isinstance(known, asyncpg.PostgresError):
-            return str(known).splitlines()[0].rstrip(".")
-        if isinstance(known, sqlite3.Error):
-            return str(known).splitlines()[0].rstrip(".")
-        if isinstance(known, TimeoutError):
-            return "the connection timed out"
-        if isinstance(known, OSError):
-            return known.strerror or str(known).partition("\n")[0].rstrip(".") or "the connection failed"
-        if isinstance(known, UnicodeError):
-            return "the name of the host cannot be used"
-    return f"the options of the URL are not understood ({type(inner).__name__})"
+        if encoding != "UTF8":
+            raise StartError(
+                f"{self._where}: its encoding is {encoding}, which cannot hold every text; make a database with "
+                "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
+            )

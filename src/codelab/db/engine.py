@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import asyncpg
 from sqlalchemy import URL, event
@@ -15,45 +19,111 @@ if TYPE_CHECKING:
 
     from codelab.db.urls import DatabaseUrl
 
-__all__ = ("create_engine", "writing")
+__all__ = ("Limits", "create_engine", "create_reader", "writing")
 
 BUSY_TIMEOUT_MS = 5000
-#: Seconds that one statement may take.
-STATEMENT_TIMEOUT = 30.0
+#: What is left of the file of SQLite's write-ahead log once it was copied into the database.
+WAL_BYTES = 16 * 1024 * 1024
 #: How long one starter waits while another migrates a SQLite file.
 MIGRATION_BUSY_TIMEOUT_MS = 60_000
 
 
-def create_engine(url: DatabaseUrl, application_name: str, *, migrating: bool = False) -> AsyncEngine:
+@dataclass(frozen=True)
+class Limits:
+    """How many connections a module keeps at most, and how many seconds one statement may take on PostgreSQL.
+
+    One connection is the writer's; one holds the lock of the serving process on PostgreSQL.
+    """
+
+    pool_size: int = 10
+    statement_timeout: float = 30.0
+
+
+def create_engine(
+    url: DatabaseUrl, application_name: str, *, migrating: bool = False, limits: Limits | None = None
+) -> AsyncEngine:
     """Make the engine of one module; no connection is opened yet.
 
     One that is ``migrating`` has no time-outs on PostgreSQL, since to fill a new column may take its time, and no
     foreign keys on SQLite, since re-creating a table would delete its child rows.
     """
     if url.dialect == "sqlite":
-        engine = create_async_engine(URL.create(DRIVER, database=str(url.path)), hide_parameters=True)
+        engine = create_async_engine(
+            URL.create(DRIVER, database=str(url.path)), hide_parameters=True, **_pool(limits or Limits())
+        )
         _own_transactions(engine.sync_engine, migrating=migrating)
         return engine
 
+    return _postgresql_engine(url, application_name, None if migrating else limits or Limits())
+
+
+def create_reader(url: DatabaseUrl, application_name: str, *, leave_no_trace: bool = False) -> AsyncEngine:
+    """Make an engine that cannot change a database, for looking at all of it: one transaction, one snapshot.
+
+    A SQLite file that is not there is not made. With ``leave_no_trace`` the two files that SQLite puts beside one in
+    WAL mode are not made either; that holds while nobody else writes, so it is for a short look.
+    """
+    if url.dialect == "postgresql":
+        engine = _postgresql_engine(url, application_name, None, default_transaction_read_only="on")
+        return engine.execution_options(isolation_level="REPEATABLE READ")
+    path = url.path
+    assert path is not None
+    options = {"mode": "ro", "uri": "true"}
+    # Without a WAL file everything is in the main file, and SQLite need not make its two files beside it.
+    if not Path(f"{path}-wal").exists() and (leave_no_trace or not os.access(path.parent, os.W_OK)):
+        options["immutable"] = "1"
+    place = URL.create("sqlite+aiosqlite", database=f"file:{quote(str(path))}", query=options)
+    engine = create_async_engine(place, hide_parameters=True)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _configure(dbapi: Any, _record: Any) -> None:
+        dbapi.isolation_level = None
+        cursor = dbapi.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _pool(limits: Limits) -> dict[str, int]:
+    return {"pool_size": limits.pool_size, "max_overflow": 0}
+
+
+def _postgresql_engine(url: DatabaseUrl, application_name: str, limits: Limits | None, **more: str) -> AsyncEngine:
+    timeout = limits.statement_timeout if limits else None
+    settings = {
+        "timezone": "UTC",
+        "statement_timeout": f"{timeout * 1000:.0f}" if timeout else "0",
+        "lock_timeout": "5000" if timeout else "0",
+        "idle_in_transaction_session_timeout": "60000" if timeout else "0",
+        **more,
+    }
+    # Said by a statement and not with the start of the connection, where a pooler refuses what it does not know.
+    choose = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+
     async def connect() -> asyncpg.Connection[Any]:
         # The DSN goes to asyncpg whole: it knows libpq's options (sslmode, host=/socket, …) better than a translation.
-        settings = {
-            "timezone": "UTC",
-            "statement_timeout": "0" if migrating else f"{STATEMENT_TIMEOUT * 1000:.0f}",
-            "lock_timeout": "0" if migrating else "5000",
-            "idle_in_transaction_session_timeout": "0" if migrating else "60000",
-        }
-        if "application_name=" not in url.dsn:
-            settings["application_name"] = application_name
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             url.dsn,
             timeout=url.connect_timeout,
-            command_timeout=None if migrating else STATEMENT_TIMEOUT,
-            server_settings=settings,
+            command_timeout=timeout,
+            server_settings={} if "application_name=" in url.dsn else {"application_name": application_name},
         )
+        await connection.execute(choose)
+        return connection
 
     # Parameters are people's text and hashes of secrets: they do not belong into the message of an error.
-    return create_async_engine("postgresql+asyncpg://", async_creator=connect, pool_pre_ping=True, hide_parameters=True)
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        **_pool(limits or Limits()),
+    )
 
 
 def writing(engine: AsyncEngine) -> AsyncEngine:
@@ -79,6 +149,9 @@ def _own_transactions(engine: Engine, *, migrating: bool) -> None:
         f"busy_timeout = {busy_timeout}",
         "journal_mode = WAL",
         "synchronous = FULL",
+        # Pages after which a commit copies the log into the database, and bytes that its file keeps after that.
+        "wal_autocheckpoint = 1000",
+        f"journal_size_limit = {WAL_BYTES}",
         f"foreign_keys = {'OFF' if migrating else 'ON'}",
     )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from codelab.db.schema import ModuleSchema
 
-__all__ = ("mark", "refuse_unfinished", "unmark")
+__all__ = ("mark", "mark_of", "refuse_unfinished", "unmark")
 
 
 def mark(connection: Connection, schema: ModuleSchema, operation: str, remedy: str) -> None:
@@ -37,13 +37,18 @@ def unmark(connection: Connection, schema: ModuleSchema) -> None:
     connection.execute(text(f"DROP TABLE IF EXISTS {schema.unfinished_table}"))
 
 
-def refuse_unfinished(connection: Connection, schema: ModuleSchema, masked: str) -> None:
-    """Raise ``StartError`` when something that filled the database did not come to its end."""
+def mark_of(connection: Connection, schema: ModuleSchema) -> tuple[str, str] | None:
+    """Return the operation that did not come to its end and its remedy; None where all is whole."""
     if not inspect(connection).has_table(schema.unfinished_table):
-        return
+        return None
     statement = text(f"SELECT operation, remedy FROM {schema.unfinished_table}")  # noqa: S608 - our own name
     found = connection.execute(statement).first()
+    return None if found is None else (found.operation, found.remedy)
+
+
+def refuse_unfinished(connection: Connection, schema: ModuleSchema, masked: str) -> None:
+    """Raise ``StartError`` when something that filled the database did not come to its end."""
+    found = mark_of(connection, schema)
     if found is not None:
-        raise StartError(
-            f"{masked}: {found.operation} did not come to its end, so the data is not whole. {found.remedy}"
-        )
+        operation, remedy = found
+        raise StartError(f"{masked}: {operation} did not come to its end, so the data is not whole. {remedy}")

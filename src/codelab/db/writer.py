@@ -25,12 +25,12 @@ from codelab.db.sqlite_driver import run_inline
 from codelab.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Hashable
 
     from sqlalchemy import Connection, Executable, Result
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-__all__ = ("Transaction", "Writer")
+__all__ = ("Transaction", "Writer", "before_commit", "expect_last", "write_last")
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 MAX_BATCH = 256
 #: Units that run without letting anybody else have the event loop.
 SLICE = 16
+#: Where a session of a unit keeps what is to be written right before its commit.
+_LAST = "codelab.last"
 
 
 class Transaction:
@@ -66,13 +68,41 @@ class Transaction:
                 logger.exception("a callback after commit failed")
 
 
+def before_commit(
+    session: AsyncSession, owner: Hashable, write: Callable[[AsyncSession, list[Any]], Awaitable[None]]
+) -> list[Any]:
+    """Return the list of what ``owner`` wants to write last in a unit's transaction, together for all its units.
+
+    ``write`` is given the session and the list. So a row that everybody has to lock is locked once, and not for long.
+
+    Raises:
+        RuntimeError: the session is not one of a unit of work, and nobody would write the list.
+    """
+    last: dict[Hashable, tuple[Any, list[Any]]] | None = session.info.get(_LAST)
+    if last is None:
+        raise RuntimeError("the session of a unit of work is needed")
+    return last.setdefault(owner, (write, []))[1]
+
+
+def expect_last(session: AsyncSession) -> None:
+    """Let units that are given this session use ``before_commit``; ``write_last`` must follow them."""
+    session.info[_LAST] = {}
+
+
+async def write_last(session: AsyncSession) -> None:
+    """Write what units put off to the end of their transaction."""
+    for write, items in session.info[_LAST].values():
+        await write(session, items)
+
+
 class _Session:
     """The part of ``AsyncSession`` that repositories use, without its cost: Core statements on one connection."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "info")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, info: dict[Any, Any]) -> None:
         self._connection = connection
+        self.info = info
 
     async def execute(self, statement: Executable, params: Any = None) -> Result[Any]:
         return self._connection.execute(statement, params)
@@ -191,13 +221,12 @@ class Writer:
                 self._connection = await self._engine.connect()
             connection = self._connection
             transaction = await connection.begin()
+            info: dict[Any, Any] = {_LAST: {}}
             for first in range(0, len(batch), SLICE):
-                function = partial(_run, batch[first : first + SLICE], outcome.ran)
-                if connection.dialect.name == "sqlite":
-                    await run_inline(connection, function)
-                else:
-                    await connection.run_sync(function)
+                await _run_on(connection, partial(_run, batch[first : first + SLICE], outcome.ran, info))
                 await asyncio.sleep(0)  # let the others have the loop between two slices
+            if info[_LAST]:
+                await _run_on(connection, partial(_run_last, info))
             outcome.committing = True
             await transaction.commit()
         except (Exception, asyncio.CancelledError) as error:
@@ -225,11 +254,25 @@ class _Outcome:
         self.committing = False
 
 
-def _run(batch: list[_Job], ran: list[tuple[_Job, Transaction, Any]], connection: Connection) -> None:
+async def _run_on(connection: AsyncConnection, function: Callable[[Connection], None]) -> None:
+    if connection.dialect.name == "sqlite":
+        await run_inline(connection, function)
+    else:
+        await connection.run_sync(function)
+
+
+def _run(
+    batch: list[_Job], ran: list[tuple[_Job, Transaction, Any]], info: dict[Any, Any], connection: Connection
+) -> None:
+    session = cast("AsyncSession", _Session(connection, info))
     for job in batch:
         if not job.future.done():  # else its caller left while the units before it ran
-            transaction = Transaction(cast("AsyncSession", _Session(connection)))
+            transaction = Transaction(session)
             ran.append((job, transaction, _drive(job.unit(transaction))))
+
+
+def _run_last(info: dict[Any, Any], connection: Connection) -> None:
+    _drive(write_last(cast("AsyncSession", _Session(connection, info))))
 
 
 def _drive(unit: Awaitable[T]) -> T:

@@ -10,7 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
     from codelab.db.schema import ModuleSchema
 
@@ -54,11 +54,16 @@ class Check:
 class ModuleStorage:
     """Describe a module's data.
 
-    ``person_roots`` hold the id of a user, ``session_root`` the id of a session; what belongs to a row of them is found
-    by the foreign keys that lead to it.
+    ``person_name`` is where the names of people are, in the module that knows them; ``person_roots`` hold the id of a
+    user, ``session_root`` the id of a session; what belongs to a row of them is found by the foreign keys that lead to
+    it. ``trail`` are rows that tell of people and outlive them: they are in no archive of one person, and of a person
+    who is erased ``erase_trail`` empties them, adds one that says so, and returns how many it emptied.
     """
 
     schema: ModuleSchema
+    person_name: Root | None = None
     person_roots: tuple[Root, ...] = ()
     session_root: Root | None = None
+    trail: Root | None = None
+    erase_trail: Callable[[AsyncSession, str], Awaitable[int]] | None = None
     checks: tuple[Check, ...] = ()

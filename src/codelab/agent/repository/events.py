@@ -3,23 +3,56 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import Table, and_, bindparam, insert, select, update
 
-from codelab.agent.models import Session, SessionEvent
+from codelab.agent.models import FoldedRange, Session, SessionEvent, Turn
 from codelab.db import now
+from codelab.text import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("Event", "append", "is_live", "list_after", "newest_seq", "text_said")
+__all__ = ("Delta", "Event", "append", "append_deltas", "is_live", "list_after", "newest_seq", "text_said")
 
 events = cast("Table", SessionEvent.__table__)
 sessions = cast("Table", Session.__table__)
+turns = cast("Table", Turn.__table__)
+folded = cast("Table", FoldedRange.__table__)
+
+#: More of what a model says: the id of its turn, the key of its session, canonical JSON.
+Delta: TypeAlias = tuple[str, int, str]
+
+# Built once: to build a statement anew costs more than to run it.
+_COUNT = (
+    update(sessions)
+    .where(sessions.c.db_id == bindparam("key"))
+    .values(last_seq=sessions.c.last_seq + bindparam("more"))
+    .returning(sessions.c.last_seq)
+)
+# Not for each delta: it moves the session in the index of the list.
+_COUNT_MESSAGES = _COUNT.values(
+    message_count=sessions.c.message_count + bindparam("messages"), last_activity=bindparam("at")
+)
+_ADD = insert(events)
+_LAST_OF_RUNNING = (
+    select(turns.c.id, sessions.c.last_seq)
+    .join(sessions, sessions.c.db_id == turns.c.session_db_id)
+    .where(turns.c.id.in_(bindparam("turn_ids", expanding=True)), turns.c.state == "running")
+    .order_by(sessions.c.db_id)
+    .with_for_update(of=sessions)
+)
+_SET_LAST = update(sessions).where(sessions.c.db_id == bindparam("key")).values(last_seq=bindparam("last"))
+#: Looked up for these events only, since a log has many others.
+_FOLDED = and_(
+    events.c.type == "message.completed",
+    folded.c.session_db_id == events.c.session_db_id,
+    folded.c.completed_seq == events.c.seq,
+)
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -39,35 +72,68 @@ async def append(
     The row of the session is the lock that keeps ``seq`` without gaps.
     """
     at = now()
-    counted = (
-        update(sessions)
-        .where(sessions.c.db_id == session_db_id)
-        .values(last_seq=sessions.c.last_seq + len(new))
-        .returning(sessions.c.last_seq)
-    )
-    if messages:  # not for each delta: that would move the session in the index of the list every 20 ms
-        counted = counted.values(message_count=sessions.c.message_count + messages, last_activity=at)
-    last = (await db.execute(counted)).scalar_one()
+    values = {"key": session_db_id, "more": len(new)}
+    if messages:
+        counted = await db.execute(_COUNT_MESSAGES, values | {"messages": messages, "at": at})
+    else:
+        counted = await db.execute(_COUNT, values)
+    last = counted.scalar_one()
     appended = [Event(seq, kind, data, at) for seq, (kind, data) in enumerate(new, start=last - len(new) + 1)]
-    await db.execute(
-        insert(events),
-        [
-            {"session_db_id": session_db_id, "seq": e.seq, "type": e.type, "data": e.data, "created_at": at}
-            for e in appended
-        ],
-    )
+    await db.execute(_ADD, [_row(session_db_id, event) for event in appended])
     return appended
 
 
+async def append_deltas(db: AsyncSession, deltas: Sequence[Delta]) -> list[tuple[int, Event]]:
+    """Append one ``message.delta`` each to the logs of turns, all in three statements.
+
+    Each turn comes once. What belongs to one that does not run any more is left out. Returns the events with the keys
+    of their sessions.
+    """
+    at = now()
+    found = await db.execute(_LAST_OF_RUNNING, {"turn_ids": [turn_id for turn_id, _, _ in deltas]})
+    last = {row.id: row.last_seq for row in found}
+    appended = [
+        (key, Event(last[turn_id] + 1, "message.delta", data, at)) for turn_id, key, data in deltas if turn_id in last
+    ]
+    if appended:
+        await db.execute(_SET_LAST, [{"key": key, "last": event.seq} for key, event in appended])
+        await db.execute(_ADD, [_row(key, event) for key, event in appended])
+    return appended
+
+
+def _row(session_db_id: int, event: Event) -> dict[str, object]:
+    return {
+        "session_db_id": session_db_id,
+        "seq": event.seq,
+        "type": event.type,
+        "data": event.data,
+        "created_at": event.created_at,
+    }
+
+
 async def list_after(db: AsyncSession, session_db_id: int, after: int, limit: int) -> list[Event]:
-    """Return the events with ``seq`` > ``after`` in order, ``limit`` at most."""
+    """Return the events with ``seq`` > ``after`` in order, ``limit`` at most.
+
+    A message whose deltas were folded says in its ``message.completed`` which events it replaces. What is missing and
+    what says so are read in one statement, so nobody sees the one without the other.
+    """
     found = await db.execute(
-        select(events.c.seq, events.c.type, events.c.data, events.c.created_at)
+        select(events.c.seq, events.c.type, events.c.data, events.c.created_at, folded.c.first_seq, folded.c.last_seq)
+        .outerjoin(folded, _FOLDED)
         .where(events.c.session_db_id == session_db_id, events.c.seq > after)
         .order_by(events.c.seq)
         .limit(limit)
     )
-    return [Event(*row) for row in found]
+    return [
+        Event(seq, kind, data if first is None else _replacing(data, first, last), created_at)
+        for seq, kind, data, created_at, first, last in found
+    ]
+
+
+def _replacing(data: str, first: int, last: int) -> str:
+    # The other members stay as they are, to the byte.
+    members: dict[str, Any] = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    return canonical_json(members | {"replaces": {"from": first, "to": last}})
 
 
 async def newest_seq(db: AsyncSession, session_db_id: int) -> int:

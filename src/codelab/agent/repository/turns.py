@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import Select, Table, insert, select, update
 
-from codelab.agent.models import Session, ToolCall, Turn
+from codelab.agent.models import Message, Session, ToolCall, Turn
 from codelab.db import now
 
 if TYPE_CHECKING:
@@ -18,11 +18,13 @@ __all__ = (
     "add_call",
     "close_call",
     "end",
+    "find",
     "find_active",
     "find_call",
     "find_open",
     "list_open_calls",
     "list_open_sessions",
+    "list_queued",
     "next_queued",
     "request_call",
     "set_state",
@@ -33,6 +35,7 @@ __all__ = (
 turns = cast("Table", Turn.__table__)
 calls = cast("Table", ToolCall.__table__)
 sessions = cast("Table", Session.__table__)
+messages = cast("Table", Message.__table__)
 
 OPEN_CALLS = ("awaiting_approval", "requested")
 
@@ -75,6 +78,23 @@ async def find_open(db: AsyncSession, session_db_id: int, turn_id: str) -> Row[A
         )
     )
     return found.first()
+
+
+async def find(db: AsyncSession, session_db_id: int, turn_id: str) -> Row[Any] | None:
+    """Return a turn of a session, whatever its state."""
+    found = await db.execute(select(turns).where(turns.c.session_db_id == session_db_id, turns.c.id == turn_id))
+    return found.first()
+
+
+async def list_queued(db: AsyncSession, session_db_id: int) -> list[Row[Any]]:
+    """Return the queued turns of a session with the text of their messages, in their order."""
+    statement: Select[Any] = (
+        select(turns.c.id, turns.c.message_id, turns.c.created_at, messages.c.content)
+        .join(messages, messages.c.id == turns.c.message_id)
+        .where(turns.c.session_db_id == session_db_id, turns.c.state == "queued")
+        .order_by(turns.c.db_id)
+    )
+    return list((await db.execute(statement)).all())
 
 
 async def next_queued(db: AsyncSession, session_db_id: int) -> Row[Any] | None:

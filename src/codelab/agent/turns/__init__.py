@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from codelab.agent.turns.calling import ModelCaller
 from codelab.agent.turns.calls import CallTransitions
+from codelab.agent.turns.queue import QueueService
 from codelab.agent.turns.runner import Runner
 from codelab.agent.turns.service import TurnService
 from codelab.agent.turns.transitions import Transitions
 
-__all__ = ("CallTransitions", "ModelCaller", "Runner", "Transitions", "TurnService")
+__all__ = ("CallTransitions", "ModelCaller", "QueueService", "Runner", "Transitions", "TurnService")

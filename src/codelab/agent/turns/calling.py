@@ -13,6 +13,7 @@ from codelab.agent.providers import ModelError, TextDelta, ToolCallBuffer, ToolC
 from codelab.agent.providers.retry import Attempts, Retry
 from codelab.agent.repository import turns
 from codelab.agent.turns.answer import Answer, open_answer
+from codelab.agent.turns.ticks import Ticks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,6 +50,7 @@ class ModelCaller:
         self._transitions = transitions
         self._client = client
         self._policy = policy
+        self._ticks = Ticks(database, log)
 
     async def close(self) -> None:
         """Release the connections to the model server."""
@@ -103,10 +105,14 @@ class ModelCaller:
         begun = False
 
         async def write(message_id: str, offset: int, text: str) -> None:
+            if offset:
+                await self._ticks.write(turn.id, turn.session_db_id, message_id, offset, text)
+                return
+
             async def unit(tx: Transaction) -> None:
                 if await still_running(tx, turn.session_db_id, turn.id) is not None:
-                    await self._transitions.say(
-                        tx, turn, agent=agent.name, model=request.model, message_id=message_id, offset=offset, text=text
+                    await self._transitions.begin_answer(
+                        tx, turn, agent=agent.name, model=request.model, message_id=message_id, text=text
                     )
 
             await self._database.write(unit)

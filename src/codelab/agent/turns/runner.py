@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from codelab.agent.log import EventLog
     from codelab.agent.turns.calling import ModelCaller
     from codelab.agent.turns.transitions import Transitions
-    from codelab.agent.turns.window import Limits
+    from codelab.agent.turns.window import ContextLimits
     from codelab.db import Database, Transaction
 
 __all__ = ("Runner",)
@@ -63,7 +63,7 @@ class Runner:
         caller: ModelCaller,
         *,
         model: str,
-        limits: Limits,
+        limits: ContextLimits,
         max_steps: int,
     ) -> None:
         self._database = database

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from codelab.agent import gate
+from codelab.agent.idempotency import write_once
 from codelab.agent.ownership import PUBLIC_ID, require_session
 from codelab.agent.repository import approvals, messages, sessions, turns
-from codelab.agent.schemas import Approval, MessageAccepted, ToolResultTaken, TurnState
+from codelab.agent.schemas import AgentContextInfo, Approval, ContextAnswer, MessageAccepted, ToolResultTaken, TurnState
 from codelab.agent.tools import InvalidArguments
 from codelab.agent.turns.calls import switch_agent
 from codelab.db import new_id
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
+    from codelab.agent.idempotency import Once
     from codelab.agent.log import EventLog
     from codelab.agent.turns.calls import CallTransitions
     from codelab.agent.turns.runner import Runner
@@ -59,11 +61,19 @@ class TurnService:
         self._max_message_bytes = max_message_bytes
         self._max_result_bytes = max_result_bytes
 
-    async def post_message(self, principal: Principal, session_id: str, content: str) -> MessageAccepted:
+    async def post_message(
+        self,
+        principal: Principal,
+        session_id: str,
+        content: str,
+        delivery: str = "queue",
+        once: Once | None = None,
+    ) -> MessageAccepted:
         """Take a user's message and queue the turn that answers it.
 
         Raises:
             BadRequest: the content is empty.
+            Conflict: the delivery is ``reject`` and a turn is active or waits.
             TooLarge: it is over ``AGENT_RUNTIME__MAX_MESSAGE_BYTES``.
             NotFound: no such session of this person.
         """
@@ -75,6 +85,8 @@ class TurnService:
 
         async def unit(tx: Transaction) -> MessageAccepted:
             session = await require_session(tx.session, principal, session_id)
+            if delivery == "reject":
+                await self._reject_while_busy(tx, session)
             turn_db_id = await turns.add(
                 tx.session, turn_id=turn_id, session_db_id=session.db_id, message_id=message_id
             )
@@ -95,10 +107,24 @@ class TurnService:
             tx.after_commit(lambda: self._runner.wake(session.db_id))
             return MessageAccepted(message_id=message_id, turn_id=turn_id, seq=seq)
 
-        return await self._database.write(unit)
+        route = ("messages", session_id)
+        return await write_once(self._database, once, principal, route, [content, delivery], unit, MessageAccepted)
+
+    @staticmethod
+    async def _reject_while_busy(tx: Transaction, session: Row[Any]) -> None:
+        turn = await turns.find_active(tx.session, session.db_id) or await turns.next_queued(tx.session, session.db_id)
+        if turn is not None:
+            active = {"turn_id": turn.id, "state": turn.state}
+            raise Conflict("A turn is active in this session.", code="turn_active", extra={"active_turn": active})
 
     async def take_result(
-        self, principal: Principal, session_id: str, call_id: str, result: Any, error: str | None
+        self,
+        principal: Principal,
+        session_id: str,
+        call_id: str,
+        result: Any,
+        error: str | None,
+        once: Once | None = None,
     ) -> ToolResultTaken:
         """Take the client's result of a call, once; a repeated one gets what was recorded.
 
@@ -127,7 +153,8 @@ class TurnService:
             await self._resume(tx, turn)
             return ToolResultTaken(call_id=call_id, status=status, seq=seq)
 
-        return await self._database.write(unit)
+        route, values = ("tool-results", session_id), [call_id, result, error]
+        return await write_once(self._database, once, principal, route, values, unit, ToolResultTaken)
 
     async def decide(
         self,
@@ -137,6 +164,7 @@ class TurnService:
         decision: str,
         modified: dict[str, Any] | None,
         feedback: str | None,
+        once: Once | None = None,
     ) -> Approval:
         """Take a person's decision about a call, once, by compare-and-set.
 
@@ -178,7 +206,8 @@ class TurnService:
             assert final is not None
             return Approval.from_row(final)
 
-        return await self._database.write(unit)
+        route, values = ("approvals", session_id, approval_id), [decision, modified, feedback]
+        return await write_once(self._database, once, principal, route, values, unit, Approval)
 
     def _check_edit(self, row: Row[Any], modified: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -225,7 +254,7 @@ class TurnService:
             session = await require_session(db, principal, session_id)
             return [Approval.from_row(row) for row in await approvals.list_pending(db, session.db_id)]
 
-    async def cancel(self, principal: Principal, session_id: str) -> TurnState:
+    async def cancel(self, principal: Principal, session_id: str, once: Once | None = None) -> TurnState:
         """Stop the active turn: the model call at once, open calls answered as cancelled; what was said stays.
 
         Where none is active yet, the turn that is about to start is cancelled. One that starts only because the meant
@@ -248,12 +277,15 @@ class TurnService:
             tx.after_commit(lambda: self._runner.wake(session.db_id))
             return TurnState(turn_id=turn.id, state="cancelled")
 
-        state = await self._database.write(unit)
+        route = ("cancel", session_id)
+        state = await write_once(self._database, once, principal, route, [], unit, TurnState)
         if state.turn_id is not None:
             await self._runner.interrupt(state.turn_id)
         return state
 
-    async def switch(self, principal: Principal, session_id: str, to_agent: str, reason: str | None) -> None:
+    async def switch(
+        self, principal: Principal, session_id: str, to_agent: str, reason: str | None, once: Once | None = None
+    ) -> ContextAnswer:
         """Hand the session to another agent, from the next model call on.
 
         Raises:
@@ -264,7 +296,7 @@ class TurnService:
             known = ", ".join(self._agents)
             raise BadRequest(f"target_agent: must be one of {known}", field="target_agent")
 
-        async def unit(tx: Transaction) -> None:
+        async def unit(tx: Transaction) -> ContextAnswer:
             session = await require_session(tx.session, principal, session_id)
             if session.current_agent == to_agent:
                 raise Conflict(f"The session is with {to_agent} already.", code="same_agent", field="target_agent")
@@ -277,8 +309,12 @@ class TurnService:
                 confidence="high",
                 by="user",
             )
+            switched = await require_session(tx.session, principal, session_id)
+            switches = await sessions.list_switches(tx.session, switched.context_id)
+            return ContextAnswer(AgentContextInfo.from_rows(switched, switches))
 
-        await self._database.write(unit)
+        route = ("switch", session_id)
+        return await write_once(self._database, once, principal, route, [to_agent, reason], unit, ContextAnswer)
 
     async def _resume(self, tx: Transaction, turn: Row[Any]) -> None:
         if await self._transitions.resume_when_answered(tx, turn):

@@ -39,14 +39,11 @@ class Transitions:
         data = {"turn_id": turn.id, "message_id": turn.message_id, "agent": session.current_agent}
         await self._log.append(tx, session.db_id, ("turn.started", data))
 
-    async def say(
-        self, tx: Transaction, turn: Row[Any], *, agent: str, model: str, message_id: str, offset: int, text: str
+    async def begin_answer(
+        self, tx: Transaction, turn: Row[Any], *, agent: str, model: str, message_id: str, text: str
     ) -> None:
-        """Append more of an answer; at offset 0 the answer begins."""
-        delta = ("message.delta", {"message_id": message_id, "offset": offset, "text": text})
-        if offset:
-            await self._log.append(tx, turn.session_db_id, delta)
-            return
+        """Begin an answer with its first text."""
+        delta = ("message.delta", {"message_id": message_id, "offset": 0, "text": text})
         last = await self._log.append(tx, turn.session_db_id, self._started(turn, agent, model, message_id), delta)
         await self._add_answer(tx, turn, last - 1, agent, model, message_id)
 

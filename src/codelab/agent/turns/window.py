@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("BYTES_PER_TOKEN", "Limits", "Window", "cut_output", "read_window")
+__all__ = ("BYTES_PER_TOKEN", "ContextLimits", "Window", "cut_output", "read_window")
 
 #: Fewer than English prose has (4), so that code and other scripts are not underestimated by much.
 BYTES_PER_TOKEN = 3
@@ -28,7 +28,7 @@ _FRAME = 40
 _PAGE = 64
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ContextLimits(msgspec.Struct, frozen=True):
     """Say how much a request may hold: tokens of the whole window, of the answer, and characters of a tool's output."""
 
     context_tokens: int

@@ -39,6 +39,7 @@ __all__ = (
     "module_option",
     "rows_progress",
     "run",
+    "size_text",
     "stores_of",
 )
 
@@ -85,6 +86,16 @@ def run(main: Coroutine[Any, Any, int | None]) -> None:
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
+
+
+def size_text(size: int) -> str:
+    """Write a number of bytes for people."""
+    value = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+        value /= 1024
+    return f"{value:,.1f} TiB"
 
 
 @dataclass

@@ -1,0 +1,59 @@
+"""From a command of a client to the service that carries it out; HTTP has its routes for the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from codelab.agent import frames
+from codelab.agent.idempotency import read_key
+
+if TYPE_CHECKING:
+    from codelab.agent.idempotency import Once
+    from codelab.agent.turns import TurnService
+    from codelab.identity import Principal
+
+__all__ = ("carry_out",)
+
+WRITE, DECIDE = "api:write", "approvals:decide"
+
+
+async def carry_out(
+    command: frames.Command, principal: Principal, session_id: str, turns: TurnService
+) -> tuple[Any, bool]:
+    """Carry out one command; what it returns is committed, in the shape of the route for the same.
+
+    The second value tells whether it is what was answered to the same key before. Raises what the route raises.
+    """
+    if isinstance(command, frames.Ping):
+        return {}, False
+    key = command.idempotency_key
+    once = None if key is None else read_key(key, "idempotency_key")
+    result = await _carry_out(command, principal, session_id, turns, once)
+    return result, once is not None and once.replayed
+
+
+async def _carry_out(
+    command: frames.Change, principal: Principal, session_id: str, turns: TurnService, once: Once | None
+) -> Any:
+    match command:
+        case frames.Decide():
+            principal.require(DECIDE)
+            return await turns.decide(
+                principal,
+                session_id,
+                command.approval_id,
+                command.decision,
+                command.modified_arguments,
+                command.feedback,
+                once,
+            )
+    principal.require(WRITE)
+    match command:
+        case frames.SendMessage():
+            return await turns.post_message(principal, session_id, command.content, command.delivery, once)
+        case frames.SendResult():
+            return await turns.take_result(principal, session_id, command.call_id, command.result, command.error, once)
+        case frames.Switch():
+            return await turns.switch(principal, session_id, command.target_agent, command.reason, once)
+        case frames.Cancel():
+            return await turns.cancel(principal, session_id, once)

@@ -1,0 +1,106 @@
+"""Requests that a client may repeat: the header Idempotency-Key (draft-ietf-httpapi-idempotency-key-header).
+
+The answer is kept in the transaction of its effect, so that no crash can keep one without the other. Units of work run
+one after the other, so a repetition that comes while the first request still runs waits for it, and finds its answer.
+An error has no effect and is not kept: the repetition is tried anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from codelab.agent.repository import answers
+from codelab.db import now
+from codelab.errors import BadRequest, Conflict
+from codelab.text import canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from codelab.db import Database, Transaction
+    from codelab.identity import Principal
+
+__all__ = ("HEADER", "KEPT", "Once", "read_key", "write_once")
+
+T = TypeVar("T")
+
+HEADER = "Idempotency-Key"
+#: How long an answer is kept.
+KEPT = timedelta(hours=24)
+_KEY = re.compile(r'"([\x20-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')
+
+
+class Once:
+    """A request that has a key; ``replayed`` tells whether it got an answer that was kept."""
+
+    __slots__ = ("key", "replayed")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.replayed = False
+
+
+def read_key(value: str, field: str = HEADER) -> Once:
+    """Read a key: an RFC 9651 string, or the same without its quotes.
+
+    Raises:
+        BadRequest: it is empty, longer than 255 characters, or not printable ASCII.
+    """
+    found = _KEY.fullmatch(value)
+    if found is None:
+        raise BadRequest(f"{field}: must be 1 to 255 printable ASCII characters", field=field)
+    return Once(found[1] or found[2])
+
+
+async def write_once(
+    database: Database,
+    once: Once | None,
+    principal: Principal,
+    route: tuple[str, ...],
+    values: Any,
+    unit: Callable[[Transaction], Awaitable[T]],
+    kind: type[Any],
+) -> T:
+    """Run a unit of work, or return what it answered to the same key before.
+
+    ``route`` names what is asked for and of what, ``values`` are what the client sent, ``kind`` is what the unit
+    returns where it had an effect; one that returns None had none, and nothing is kept of it.
+
+    Raises:
+        Conflict: the key came with other values before.
+    """
+    if once is None:
+        return await database.write(unit)
+    name, digest = _hash([*route, once.key]), _hash(values)
+
+    async def keeping(tx: Transaction) -> tuple[Any, Any]:
+        row = await answers.find(tx.session, principal.subject, name)
+        if row is not None and row.created_at > now() - KEPT:
+            return row, None
+        result = await unit(tx)
+        if result is not None:
+            if row is not None:
+                await answers.remove(tx.session, [row.db_id])
+            answer = msgspec.json.encode(result).decode()
+            await answers.add(tx.session, owner_id=principal.subject, request=name, digest=digest, answer=answer)
+        return None, result
+
+    row, result = await database.write(keeping)
+    if row is None:
+        fresh: T = result
+        return fresh
+    if row.digest != digest:  # refused here and not in the unit, whose failure would send its whole batch back
+        detail = f"{HEADER}: this key came with another request before."
+        raise Conflict(detail, code="idempotency_key_reused", field=HEADER)
+    once.replayed = True
+    kept: T = msgspec.json.decode(row.answer, type=kind)
+    return kept
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -1,0 +1,51 @@
+"""Routes of agents: which there are, and which one a session is with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody, QueryParameter
+
+from codelab.agent.agents import load_agents
+from codelab.agent.idempotency import Once
+from codelab.agent.schemas import AgentInfo, AgentList, ContextAnswer, SwitchRequest
+from codelab.agent.sessions import SessionService
+from codelab.agent.turns import TurnService
+from codelab.identity import Principal
+
+__all__ = ("HANDLERS",)
+
+
+@get("/agents", summary="List the agents")
+async def list_agents() -> AgentList:
+    """List the agents and their tools."""
+    agents = [AgentInfo.from_agent(agent) for agent in load_agents().values()]
+    return AgentList(agents=agents, total=len(agents))
+
+
+@get("/agents/{session_id:str}/current", summary="Which agent a session is with")
+async def get_context(
+    session_id: FromPath[str],
+    principal: NamedDependency[Principal],
+    sessions: NamedDependency[SessionService],
+    include_history: Annotated[bool, QueryParameter()] = False,  # noqa: FBT002 - a query parameter
+) -> ContextAnswer:
+    """Return the current agent of a session."""
+    return ContextAnswer(await sessions.context(principal, session_id, with_history=include_history))
+
+
+@post("/agents/{session_id:str}/switch", status_code=200, summary="Hand a session to another agent")
+async def switch_agent(
+    session_id: FromPath[str],
+    data: JSONBody[SwitchRequest],
+    principal: NamedDependency[Principal],
+    turns: NamedDependency[TurnService],
+    once: NamedDependency[Once | None],
+) -> ContextAnswer:
+    """Switch the current agent of a session."""
+    return await turns.switch(principal, session_id, data.target_agent, data.reason, once)
+
+
+HANDLERS = (list_agents, get_context, switch_agent)

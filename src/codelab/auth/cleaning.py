@@ -1,0 +1,82 @@
+"""Remove what module ``auth`` need not keep any longer."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from codelab.auth import repository, repository_cleaning
+from codelab.db import now
+from codelab.db.upkeep import Batches
+from codelab.db.wal import checkpoint
+from codelab.storage.chain import verify_chain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from codelab.db import Database, Transaction
+    from codelab.db.chain import Chain
+    from codelab.settings import AuthSettings
+
+__all__ = ("clean", "prune_audit", "remove_tokens")
+
+logger = logging.getLogger(__name__)
+
+#: Tokens that are looked up at once.
+PAGE = 2000
+
+
+async def clean(
+    database: Database, settings: AuthSettings, chain: Chain, batches: Batches | None = None
+) -> dict[str, int]:
+    """Do all of it once; return how many rows went, by what they were."""
+    batches = batches or Batches(database)
+    at = now()
+    counts = {"refresh tokens": 0, "signing keys": 0, "audit rows": 0}
+    if (keep := settings.keep_ended_tokens) is not None:
+        counts["refresh tokens"] = await remove_tokens(database, batches, at - keep)
+    if (keep := settings.keep_expired_keys) is not None:
+        expired = at - keep
+        counts["signing keys"] = await database.write(lambda tx: repository_cleaning.delete_keys(tx.session, expired))
+    if (keep := settings.keep_audit) is not None:
+        counts["audit rows"] = await prune_audit(database, batches, chain, at - keep)
+    if database.url.path is not None:
+        await checkpoint(database.url.path)
+    return counts
+
+
+async def remove_tokens(database: Database, batches: Batches, before: datetime) -> int:
+    """Remove the refresh tokens that expired or were revoked before a time; return how many."""
+    removed = 0
+    while True:
+        async with database.read() as session:
+            found = await repository_cleaning.list_ended_tokens(session, before, PAGE)
+        removed += await batches.run_over(found, _remove_tokens)
+        if len(found) < PAGE:
+            return removed
+
+
+async def _remove_tokens(tx: Transaction, ids: Sequence[str]) -> int:
+    return await repository_cleaning.delete_tokens(tx.session, ids)
+
+
+async def prune_audit(database: Database, batches: Batches, chain: Chain, before: datetime) -> int:
+    """Remove the oldest rows of the audit trail, behind a checkpoint with which the rest can still be verified.
+
+    A part that somebody changed is not pruned: it is evidence. Returns how many rows were removed.
+    """
+    async with database.read() as session:
+        pruned = await repository_cleaning.pruned_seq(session)
+        until = await repository_cleaning.last_seq_before(session, before)
+        if until > pruned:
+            findings = await verify_chain(session, "audit chain", repository.AUDIT, chain.key, until)
+            faults = [finding.detail for finding in findings if finding.severity == "fault"]
+            if faults:
+                logger.error("The audit trail is not pruned, since it was changed: %s", "; ".join(faults))
+                until = pruned
+    if until > pruned:
+        reason = f"older than {before:%Y-%m-%d}"
+        await database.write(lambda tx: chain.cut(tx.session, until, reason))
+        pruned = until
+    return await batches.run(lambda tx, limit: repository_cleaning.delete_pruned(tx.session, pruned, limit))

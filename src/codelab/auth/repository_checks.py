@@ -1,0 +1,68 @@
+"""The rules that the rows of module ``auth`` keep, for ``codelab db check``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import Table, and_, func, or_, select
+
+from codelab.auth.models import RefreshToken, SigningKey
+from codelab.storage import Check, Finding
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+__all__ = ("CHECKS",)
+
+tokens = cast("Table", RefreshToken.__table__)
+keys = cast("Table", SigningKey.__table__)
+
+#: Rows that one finding names at most.
+NAMED = 10
+
+
+async def _find(connection: AsyncConnection, statement: Select[Any], told: str) -> list[Finding]:
+    count = (await connection.execute(select(func.count()).select_from(statement.subquery()))).scalar_one()
+    if not count:
+        return []
+    rows = tuple(f"family {row[0]}" for row in await connection.execute(statement.limit(NAMED)))
+    return [Finding(check="refresh_tokens", severity="fault", detail=told.format(count=count), rows=rows)]
+
+
+async def _find_families(connection: AsyncConnection) -> list[Finding]:
+    """Rotation leaves a line: one owner, one living end, each token used up by at most one successor."""
+    family = select(tokens.c.family_id).group_by(tokens.c.family_id)
+    owners = or_(func.count(tokens.c.user_id.distinct()) > 1, func.count(tokens.c.client_id.distinct()) > 1)
+    alive = select(tokens.c.family_id).where(~tokens.c.revoked).group_by(tokens.c.family_id)
+    forked = (
+        select(tokens.c.family_id)
+        .where(tokens.c.parent_jti_hash.is_not(None))
+        .group_by(tokens.c.family_id, tokens.c.parent_jti_hash)
+        .having(func.count() > 1)
+    )
+    parents = tokens.alias("parents")
+    unused = (
+        select(tokens.c.family_id)
+        .join(parents, parents.c.jti_hash == tokens.c.parent_jti_hash)
+        .where(or_(~parents.c.revoked, parents.c.family_id != tokens.c.family_id))
+    )
+    undated = select(tokens.c.family_id).where(and_(tokens.c.revoked, tokens.c.revoked_at.is_(None)))
+    return [
+        *await _find(connection, family.having(owners), "{count} families of refresh tokens have several owners"),
+        *await _find(connection, alive.having(func.count() > 1), "{count} families have several living refresh tokens"),
+        *await _find(connection, forked, "{count} refresh tokens were used more than once"),
+        *await _find(connection, unused, "{count} refresh tokens follow one that is not used up, or another family's"),
+        *await _find(connection, undated, "{count} refresh tokens were revoked at no time"),
+    ]
+
+
+async def _find_signing_key(connection: AsyncConnection) -> list[Finding]:
+    statement = select(func.count()).select_from(keys).where(keys.c.retired_at.is_(None))
+    if (await connection.execute(statement)).scalar_one():
+        return []
+    detail = "there is no key that signs; a server that starts makes one"
+    return [Finding(check="signing_keys", severity="note", detail=detail)]
+
+
+CHECKS = (Check("refresh_tokens", _find_families), Check("signing_keys", _find_signing_key))

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import event, select
+
+from codelab.agent.log import EventLog
+from codelab.agent.repository import events, sessions, turns
+from codelab.agent.storage import SCHEMA
+from codelab.agent.turns.ticks import Ticks
+from codelab.db import Database, new_id, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from codelab.db import Transaction
+    from tests.support.databases import DatabaseUrls
+
+
+@pytest.fixture
+async def database(migrated: DatabaseUrls) -> AsyncIterator[Database]:
+    """The database of module ``agent``, open."""
+    database = Database(parse_url(migrated.agent, SCHEMA.variable), SCHEMA)
+    await database.start(0)
+    yield database
+    await database.stop()
+
+
+async def _running_turn(database: Database) -> tuple[str, int]:
+    """Make a session with a running turn; return the id of the turn and the key of the session."""
+    session_id, turn_id = new_id(), new_id()
+
+    async def unit(tx: Transaction) -> int:
+        db = tx.session
+        await sessions.add(db, session_id=session_id, owner_id="ada", title=None, agent="ask", metadata={})
+        row = await sessions.find(db, "ada", session_id)
+        assert row is not None
+        key = await turns.add(db, turn_id=turn_id, session_db_id=row.db_id, message_id=new_id())
+        await turns.start(db, key, "here")
+        return int(row.db_id)
+
+    return turn_id, await database.write(unit)
+
+
+async def _said(database: Database, key: int) -> list[tuple[int, str]]:
+    async with database.read() as db:
+        query = select(events.events.c.seq, events.events.c.data).where(events.events.c.session_db_id == key)
+        return [(seq, data) for seq, data in await db.execute(query.order_by(events.events.c.seq))]
+
+
+async def test_all_streams_share_a_transaction(database: Database) -> None:
+    """What twenty models say at once is one commit, and each log has its own, in order and without gaps."""
+    made = [await _running_turn(database) for _ in range(20)]
+    ticks = Ticks(database, EventLog(database))
+    commits: Counter[str] = Counter()
+    event.listen(database.engine.sync_engine, "commit", lambda _: commits.update(["commit"]))
+
+    for offset in range(3):
+        await asyncio.gather(*(ticks.write(turn, key, "m", offset, f"{offset} of {key}") for turn, key in made))
+
+    assert commits["commit"] == 3
+    for _, key in made:
+        said = await _said(database, key)
+        assert [seq for seq, _ in said] == [1, 2, 3]
+        assert [f'"text":"{offset} of {key}"' in data for offset, (_, data) in enumerate(said)] == [True] * 3
+
+
+async def test_a_turn_that_ended_says_nothing_more(database: Database) -> None:
+    """What a model still says after its turn was cancelled is dropped, and nobody else's text with it."""
+    (ended, silent), (running, heard) = await _running_turn(database), await _running_turn(database)
+
+    async def end(tx: Transaction) -> None:
+        turn = await turns.find_active(tx.session, silent)
+        assert turn is not None
+        await turns.end(tx.session, turn.db_id, "cancelled")
+
+    await database.write(end)
+    ticks = Ticks(database, EventLog(database))
+    await asyncio.gather(ticks.write(ended, silent, "m", 0, "late"), ticks.write(running, heard, "m", 0, "on"))
+
+    assert await _said(database, silent) == []
+    assert len(await _said(database, heard)) == 1
+
+
+async def test_a_text_that_cannot_be_written_harms_nobody_else(database: Database) -> None:
+    """The stream whose text the database refuses gets the error; the others of its tick are written once."""
+    (turn, key), (other, other_key) = await _running_turn(database), await _running_turn(database)
+    ticks = Ticks(database, EventLog(database))
+    wrong = object()
+
+    bad, good = await asyncio.gather(
+        ticks.write(turn, wrong, "m", 0, "never"),  # type: ignore[arg-type]  # a key that no driver can bind
+        ticks.write(other, other_key, "m", 0, "well"),
+        return_exceptions=True,
+    )
+
+    assert isinstance(bad, Exception)
+    assert good is None
+    assert await _said(database, key) == []
+    assert [seq for seq, _ in await _said(database, other_key)] == [1]
