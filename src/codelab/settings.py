@@ -193,6 +193,18 @@ class AgentSettings:
         "Longest answer that is asked for, in tokens, where the provider demands a limit (Anthropic).",
         _whole(256, 1_000_000),
     )
+    llm_context_tokens: int = _variable(
+        "AGENT_RUNTIME__LLM_CONTEXT_TOKENS",
+        "128000",
+        "Tokens that fit into the model's window, the answer included; older messages are left out, with a mark.",
+        _whole(4_000, 100_000_000),
+    )
+    max_tool_output_chars: int = _variable(
+        "AGENT_RUNTIME__MAX_TOOL_OUTPUT_CHARS",
+        "32000",
+        "Characters of a tool's output that a model is shown; what is left out of its middle leaves a mark.",
+        _whole(100, 100_000_000),
+    )
     max_message_bytes: int = _variable(
         "AGENT_RUNTIME__MAX_MESSAGE_BYTES",
         str(_MEBIBYTE),

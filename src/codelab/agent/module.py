@@ -20,6 +20,7 @@ from codelab.agent.routes.common import mark_replay
 from codelab.agent.sessions import SessionService
 from codelab.agent.storage import SCHEMA
 from codelab.agent.turns import CallTransitions, ModelCaller, QueueService, Runner, Transitions, TurnService
+from codelab.agent.turns.window import ContextLimits
 from codelab.db import Database, Limits, new_id, parse_url
 from codelab.db.upkeep import Upkeep
 from codelab.errors import StartError
@@ -76,7 +77,16 @@ class AgentModule(InitPlugin):
         policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
         caller = ModelCaller(self.database, self.log, transitions, client, policy)
         self.runner = Runner(
-            self.database, self.log, transitions, agents, caller, model=model, max_steps=settings.max_steps
+            self.database,
+            self.log,
+            transitions,
+            agents,
+            caller,
+            model=model,
+            limits=ContextLimits(
+                settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars
+            ),
+            max_steps=settings.max_steps,
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
         self.queue = QueueService(self.database, transitions)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("add", "complete", "find_streaming", "list_page", "list_transcript", "withdraw")
+__all__ = ("add", "complete", "find_question", "find_streaming", "list_before", "list_page", "withdraw")
 
 messages = cast("Table", Message.__table__)
 turns = cast("Table", Turn.__table__)
@@ -76,22 +76,38 @@ async def list_page(
     return list(found.all())
 
 
-async def list_transcript(db: AsyncSession, session_db_id: int, turn_db_id: int) -> list[Row[Any]]:
-    """Return the completed messages up to and with a turn, in order: what a model may see of the session."""
-    statement: Select[Any] = (
-        select(
-            messages.c.role,
-            messages.c.content,
-            messages.c.name,
-            messages.c.tool_call_id,
-            messages.c.tool_calls,
-        )
+async def list_before(db: AsyncSession, session_db_id: int, before: tuple[int, int], *, limit: int) -> list[Row[Any]]:
+    """Return what a model may see before a place (turn_db_id, seq), the newest first."""
+    turn, seq = before
+    statement = (
+        _seen(session_db_id)
         .where(
-            messages.c.session_db_id == session_db_id,
-            messages.c.turn_db_id <= turn_db_id,
-            messages.c.status == "completed",
+            # The first condition bounds the index scan; the second is exact.
+            messages.c.turn_db_id <= turn,
+            or_(messages.c.turn_db_id < turn, messages.c.seq < seq),
         )
-        .order_by(messages.c.turn_db_id, messages.c.seq)
+        .order_by(messages.c.turn_db_id.desc(), messages.c.seq.desc())
+        .limit(limit)
     )
     found = await db.execute(statement)
     return list(found.all())
+
+
+async def find_question(db: AsyncSession, session_db_id: int, turn_db_id: int) -> Row[Any] | None:
+    """Return the message that opened a turn."""
+    statement = _seen(session_db_id).where(messages.c.turn_db_id == turn_db_id, messages.c.role == "user")
+    found = await db.execute(statement.order_by(messages.c.seq).limit(1))
+    row: Row[Any] | None = found.first()
+    return row
+
+
+def _seen(session_db_id: int) -> Select[Any]:
+    return select(
+        messages.c.turn_db_id,
+        messages.c.seq,
+        messages.c.role,
+        messages.c.content,
+        messages.c.name,
+        messages.c.tool_call_id,
+        messages.c.tool_calls,
+    ).where(messages.c.session_db_id == session_db_id, messages.c.status == "completed")

@@ -20,6 +20,7 @@ from codelab.agent.tools import TOOLS
 from codelab.agent.turns import transcript
 from codelab.agent.turns.calling import still_running
 from codelab.agent.turns.calls import switch_agent
+from codelab.agent.turns.window import read_window
 from codelab.db.faults import is_unavailable
 from codelab.errors import Unavailable
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from codelab.agent.log import EventLog
     from codelab.agent.turns.calling import ModelCaller
     from codelab.agent.turns.transitions import Transitions
+    from codelab.agent.turns.window import ContextLimits
     from codelab.db import Database, Transaction
 
 __all__ = ("Runner",)
@@ -61,6 +63,7 @@ class Runner:
         caller: ModelCaller,
         *,
         model: str,
+        limits: ContextLimits,
         max_steps: int,
     ) -> None:
         self._database = database
@@ -69,6 +72,7 @@ class Runner:
         self._agents = agents
         self._caller = caller
         self._model = model
+        self._limits = limits
         self._max_steps = max_steps
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._again: set[int] = set()
@@ -183,13 +187,20 @@ class Runner:
             return
         session = await self._route(session, turn)
         agent = self._agents[session.current_agent]
+        prompt = transcript.system_prompt(agent, session.metadata_json.get("instructions"))
+        tools = tuple(TOOLS[name] for name in agent.tools)
+        fixed = len(prompt.encode()) + len(msgspec.json.encode(tools))
+        cut = self._limits.tool_output_chars
         async with self._database.read() as db:
-            rows = await messages.list_transcript(db, session.db_id, turn.db_id)
+            window = await read_window(
+                db, session.db_id, turn.db_id, room=self._limits.bytes - fixed, tool_output_chars=cut
+            )
         request = ModelRequest(
             model=self._model,
-            messages=transcript.build(agent, session.metadata_json.get("instructions"), rows),
-            tools=tuple(TOOLS[name] for name in agent.tools),
+            messages=transcript.build(prompt, window, cut),
+            tools=tools,
             temperature=agent.temperature,
+            max_output_tokens=self._limits.output_tokens,
         )
         try:
             answer = await self._caller.answer(turn, agent, request)
@@ -210,8 +221,8 @@ class Runner:
         if session.current_agent != ORCHESTRATOR or turn.steps:
             return session
         async with self._database.read() as db:
-            rows = await messages.list_transcript(db, session.db_id, turn.db_id)
-        route = route_by_keywords(next((row.content for row in reversed(rows) if row.role == "user"), ""))
+            question = await messages.find_question(db, session.db_id, turn.db_id)
+        route = route_by_keywords((question.content or "") if question is not None else "")
 
         async def switch(tx: Transaction) -> Row[Any] | None:
             fresh = await sessions.find_by_key(tx.session, session.db_id)

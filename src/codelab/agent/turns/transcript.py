@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from codelab.agent.providers import ChatMessage, ToolCall
+from codelab.agent.turns.window import cut_output
 from codelab.text import canonical_json, scrub
 
 if TYPE_CHECKING:
@@ -15,28 +16,42 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
+    from codelab.agent.turns.window import Window
 
-__all__ = ("build", "result_text", "tool_calls_json")
+__all__ = ("STEPS_CUT", "TURNS_CUT", "build", "result_text", "system_prompt", "tool_calls_json")
 
 
-def build(agent: Agent, instructions: str | None, rows: Iterable[Row[Any]]) -> tuple[ChatMessage, ...]:
-    """Put the system prompt before the stored messages; a session's own instructions follow the agent's."""
+TURNS_CUT = "[Earlier messages of this session are left out here: they do not fit into your context.]"
+STEPS_CUT = "[Earlier steps of your work on this are left out here: they do not fit into your context.]"
+
+
+def system_prompt(agent: Agent, instructions: str | None) -> str:
+    """Write the system prompt; a session's own instructions follow the agent's."""
     prompt = agent.prompt
     if instructions:
         prompt = f"{prompt}\n\nInstructions of this project (AGENTS.md):\n\n{instructions}"
-    messages = [ChatMessage(role="system", content=prompt)]
+    return prompt
+
+
+def build(prompt: str, window: Window, tool_output_chars: int) -> tuple[ChatMessage, ...]:
+    """Put the system prompt before the stored messages; what is left out leaves a mark, said by the user."""
+    return (
+        ChatMessage(role="system", content=prompt),
+        *((ChatMessage(role="user", content=TURNS_CUT),) if window.turns_cut else ()),
+        *_write(window.earlier, tool_output_chars),
+        *_write(window.asked, tool_output_chars),
+        *((ChatMessage(role="user", content=STEPS_CUT),) if window.steps_cut else ()),
+        *_write(window.steps, tool_output_chars),
+    )
+
+
+def _write(rows: Iterable[Row[Any]], tool_output_chars: int) -> Iterable[ChatMessage]:
     for row in rows:
         calls = _tool_calls(row.tool_calls) if row.tool_calls else ()
-        messages.append(
-            ChatMessage(
-                role=row.role,
-                content=row.content,
-                tool_calls=calls,
-                tool_call_id=row.tool_call_id,
-                name=row.name,
-            )
+        content = cut_output(row.content or "", tool_output_chars) if row.role == "tool" else row.content
+        yield ChatMessage(
+            role=row.role, content=content, tool_calls=calls, tool_call_id=row.tool_call_id, name=row.name
         )
-    return tuple(messages)
 
 
 def _tool_calls(stored: str) -> tuple[ToolCall, ...]:
