@@ -19,20 +19,21 @@ _MARK = b"\x00"
 _SHORT = ((b"\n", b"\\n"), (b"\r", b"\\r"), (b"\t", b"\\t"), (b"\b", b"\\b"), (b"\f", b"\\f"))
 _OTHERS = bytes(range(1, 8)) + b"\x0b" + bytes(range(14, 32))
 _OTHER = re.compile(b"[" + re.escape(_OTHERS) + b"]")
+_RARE = re.compile(rb"\\[rtbfu]")
 _ESCAPED = re.compile(rb"\\u00(0[1-9a-f]|1[0-9a-f])")
 
 
 def csv_of_lines(lines: list[bytes]) -> bytes:
     """Write lines of JSON, each an array without white space, as CSV."""
-    data = b"\n".join(lines)[1:-1].replace(b"]\n[", b"\n")
+    data = b"\n".join([line[1:-1] for line in lines]) + b"\n"
     if b"\\" not in data:
-        return data + b"\n"
-    data = data.replace(b"\\\\", _MARK)
-    for raw, escaped in _SHORT:
-        data = data.replace(escaped, raw)
-    if b"\\u" in data:
+        return data
+    data = data.replace(b"\\\\", _MARK).replace(b"\\n", b"\n")
+    if _RARE.search(data):
+        for raw, escaped in _SHORT:
+            data = data.replace(escaped, raw)
         data = _ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), data)
-    return data.replace(_MARK, b"\\\\") + b"\n"
+    return data.replace(_MARK, b"\\\\")
 
 
 def lines_of_csv(data: bytes) -> list[bytes]:
