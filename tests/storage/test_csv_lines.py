@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import random
 import sqlite3
 
@@ -36,6 +38,18 @@ def test_lines_come_back(seed: int) -> None:
 
     assert lines_of_csv(b"".join(row[:-1] + ROW_END for row in rows)) == lines
     assert csv_of_lines(lines) == b"".join(rows)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_another_reader_finds_the_values(seed: int) -> None:
+    """The CSV holds the text itself: control characters as they are, not as JSON escapes them."""
+    lines = lines_of(seed)
+    text = io.StringIO(csv_of_lines(lines).decode(), newline="")
+
+    found = list(csv.reader(text, escapechar="\\", doublequote=False, strict=True))
+
+    rows = [msgspec.json.decode(line) for line in lines]
+    assert found == [["null" if value is None else str(value) for value in row] for row in rows]
 
 
 @pytest.mark.parametrize("seed", range(5))
