@@ -66,7 +66,7 @@ class ArchivedModule:
             self._members = _members(self._file)
             self._next = next(self._members, None)
         prefix = f"{self._module}/{table.name}."
-        decode = row_decoder(table).decode
+        decode = row_decoder(table).decode_lines
         while self._next is not None:
             name, _, content = self._next
             if name.startswith(prefix):
@@ -77,11 +77,13 @@ class ArchivedModule:
                 return  # the next table's
             self._next = next(self._members, None)
 
-    def _batch(self, name: str, lines: list[bytes], decode: Callable[[bytes], Any]) -> Batch:
+    def _batch(self, name: str, lines: list[bytes], decode: Callable[[bytes], list[Any]]) -> Batch:
         try:
-            rows = [decode(line) for line in lines]
+            rows = decode(b"\n".join(lines))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CodelabError(f"{self._file}: {name}: a line is no row of the table: {error}") from None
+        if len(rows) != len(lines):
+            raise CodelabError(f"{self._file}: {name}: a line is no row of the table: it is empty, or more than one")
         if any(b"\\u0000" in line for line in lines) and any(_holds_nul(row) for row in rows):
             raise CodelabError(f"{self._file}: {name}: a text holds U+0000")
         return Batch(lines, rows)

@@ -19,6 +19,7 @@ from codelab.db.faults import FAILURES
 from codelab.db.serving import claim_of, claim_or_refuse
 from codelab.db.unfinished import mark, mark_of, unmark
 from codelab.errors import CodelabError, StartError
+from codelab.storage.ahead import ahead
 from codelab.storage.digest import TableDigest
 from codelab.storage.layout import known_revision, migrate_to, revision_of, tables_at
 from codelab.storage.rows import open_rows
@@ -211,7 +212,7 @@ async def _fill(job: Job, progress: Progress) -> None:
                 progress.begin(f"{job.schema.module}: {source.name}", job.source.counts.get(source.name))
                 digest = job.digests[source.name] = TableDigest()
                 async with (
-                    contextlib.aclosing(job.source.read(source)) as batches,
+                    contextlib.aclosing(ahead(job.source.read(source))) as batches,
                     contextlib.aclosing(_counted(batches, digest, progress)) as counted,
                 ):
                     await rows.write(target, counted)
@@ -255,7 +256,7 @@ async def _verify(rows: Rows, table: Table, job: Job, progress: Progress) -> Non
     wanted = job.digests[table.name]
     progress.begin(f"{job.schema.module}: verify {table.name}", wanted.rows)
     found = TableDigest()
-    async with contextlib.aclosing(rows.read(table)) as batches:
+    async with contextlib.aclosing(ahead(rows.read(table))) as batches:
         async for batch in batches:
             found.add(batch.lines)
             progress.advance(len(batch.lines))

@@ -1,6 +1,6 @@
 """Rows of a PostgreSQL database by COPY, which streams both ways: neither side holds more than a few rows.
 
-The server writes the JSON of a row itself; the text format of COPY then only doubles its backslashes.
+The server writes CSV in a form that is almost the JSON of a row (``codelab.storage.csv_lines``).
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from sqlalchemy import text
 from codelab.db.engine import create_engine
 from codelab.db.faults import FAILURES
 from codelab.errors import CodelabError
-from codelab.storage.values import Batch, Column, Kind, Table, quoted
+from codelab.storage.csv_lines import ROW_END, csv_of_lines, lines_of_csv
+from codelab.storage.values import BATCH_BYTES, Batch, Column, Kind, Table, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -87,21 +88,30 @@ class PostgresRows:
         left = False
 
         async def copy() -> None:
+            texts = [f"c{place}" for place, column in enumerate(table.columns) if column.kind not in _NUMBERS]
             try:
-                await self._raw.copy_from_query(_read_sql(table, where), output=chunks.put, format="text")
+                await self._raw.copy_from_query(
+                    _read_sql(table, where), output=chunks.put, force_quote=[*texts, "row_end"], **_CSV
+                )
             finally:
                 if not left:
                     await chunks.put(None)
 
         task = asyncio.create_task(copy())
-        rest = b""
+        waiting: list[bytes] = []
+        size = 0
         try:
             while (chunk := await chunks.get()) is not None:
-                lines, _, rest = (rest + chunk).rpartition(b"\n")
-                if lines:
-                    found = lines.replace(b"\\\\", b"\\").split(b"\n")
-                    yield Batch([_with_floats(line, floats) for line in found] if floats else found)
+                waiting.append(chunk)
+                size += len(chunk)
+                if size >= BATCH_BYTES:
+                    rows, end, rest = b"".join(waiting).rpartition(ROW_END)
+                    waiting, size = [rest], len(rest)
+                    if end:
+                        yield _batch(rows, floats)
             await task
+            if rows := b"".join(waiting):
+                yield _batch(rows, floats)
         finally:
             if not task.done():
                 left = True
@@ -119,11 +129,11 @@ class PostgresRows:
 
         async def source() -> AsyncIterator[bytes]:
             async for batch in batches:
-                yield _copy_text(batch.values(table), binary)
+                yield csv_of_lines([_with_binary(line, binary) for line in batch.lines] if binary else batch.lines)
 
         try:
             await self._raw.copy_to_table(
-                table.name, columns=[column.name for column in table.columns], source=source(), format="text"
+                table.name, columns=[column.name for column in table.columns], source=source(), **_CSV
             )
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
             raise CodelabError(f"{table.name}: a row is refused: {error.args[0].splitlines()[0]}") from None
@@ -180,32 +190,35 @@ AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
 """
 
 
+_CSV = {"format": "csv", "quote": '"', "escape": "\\", "null": "null"}
+_NUMBERS = {Kind.INTEGER, Kind.BOOLEAN}
+
+
 def _read_sql(table: Table, where: str) -> str:
-    values = " || ',' || ".join(_portable(column) for column in table.columns)
-    return f"SELECT '[' || {values} || ']' FROM {quoted(table.name)}" + (f" WHERE {where}" if where else "")
+    values = ", ".join(f"{_portable(column)} AS c{place}" for place, column in enumerate(table.columns))
+    return f"SELECT {values}, '' AS row_end FROM {quoted(table.name)}" + (f" WHERE {where}" if where else "")
 
 
 def _portable(column: Column) -> str:
     name = quoted(column.name)
     match column.kind:
-        case Kind.INTEGER:
-            value = f"{name}::text"
         case Kind.BOOLEAN:
-            value = f"{name}::int::text"
+            return f"{name}::int"
         case Kind.TIMESTAMP:
             # "infinity" has no such form. It stays what it is, and no other database can be filled with it.
-            value = (
-                f"""coalesce(to_char({name} AT TIME ZONE 'UTC', '"\\""YYYY-MM-DD"T"HH24:MI:SS.US"Z\\""'), """
-                f"""'"' || {name}::text || '"')"""
-            )
+            return f"""coalesce(to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), {name}::text)"""
         case Kind.BINARY:
-            value = f"'\"' || encode({name}, 'hex') || '\"'"
+            return f"encode({name}, 'hex')"
         case Kind.UUID:
-            value = f"'\"' || replace({name}::text, '-', '') || '\"'"
+            return f"replace({name}::text, '-', '')"
         case _:
-            # A float goes as text: JSON's numbers would lose the sign of zero.
-            value = f"to_json({name}::text)::text"
-    return f"coalesce({value}, 'null')" if column.nullable else value
+            # A float goes as text, and gets the digits that all sides write here.
+            return name
+
+
+def _batch(rows: bytes, floats: list[int]) -> Batch:
+    lines = lines_of_csv(rows)
+    return Batch([_with_floats(line, floats) for line in lines] if floats else lines)
 
 
 def _with_floats(line: bytes, floats: list[int]) -> bytes:
@@ -218,23 +231,10 @@ def _with_floats(line: bytes, floats: list[int]) -> bytes:
     return msgspec.json.encode(row)
 
 
-#: What may stand beside U+0000, which no text holds: the marks that survive while the text between them is escaped.
-_TAB, _LINE, _NULL, _BINARY = "\x00t", "\x00n", "\x00N", "\x00x"
-
-
-def _copy_text(rows: Iterable[Sequence[Any]], binary: list[int]) -> bytes:
-    """Write rows in the text format of COPY (PostgreSQL, COPY, "Text Format"), escaping a batch at once."""
-    lines = []
-    for row in rows:
-        fields = [_NULL if value is None else value if type(value) is str else str(value) for value in row]
-        for place in binary:
-            if row[place] is not None:
-                fields[place] = _BINARY + row[place]
-        lines.append(_TAB.join(fields))
-    lines.append("")
-    text = _LINE.join(lines)
-    for raw, escaped in (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
-        text = text.replace(raw, escaped)
-    for mark, written in ((_TAB, "\t"), (_LINE, "\n"), (_NULL, "\\N"), (_BINARY, "\\\\x")):
-        text = text.replace(mark, written)
-    return text.encode()
+def _with_binary(line: bytes, binary: list[int]) -> bytes:
+    """Mark hexadecimal digits as PostgreSQL wants it."""
+    row = msgspec.json.decode(line)
+    for place in binary:
+        if row[place] is not None:
+            row[place] = "\\x" + row[place]
+    return msgspec.json.encode(row)

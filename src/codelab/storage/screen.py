@@ -61,12 +61,10 @@ def _screen(connection: Any, table: Table, where: str, *, limits: bool) -> list[
     scope = f"({where})" if where else "1"
     found = []
     rules = [(column, *rule) for column in table.columns for rule in _rules(column, limits=limits)]
-    # Whole tables are read twice at most; again only to name what they hold.
-    suspect = [condition for _, condition, reason, _ in rules if reason != _NUL]
-    broken = f"SELECT 1 FROM {quoted(table.name)} WHERE {scope} AND ({' OR '.join(suspect)}) LIMIT 1"
-    utf8, nul = _texts(raw, table, scope)
+    # Whole tables are read once; again only to name what they hold.
+    utf8, suspect = _look(raw, table, scope, [condition for _, condition, reason, _ in rules if reason != _NUL])
     raw.text_factory = lambda data: data.decode(errors="replace")
-    if nul or raw.execute(broken).fetchone() is not None:
+    if suspect:
         for column, condition, reason, replaceable in rules:
             query = f"SELECT {_keys(table)} FROM {quoted(table.name)} WHERE {scope} AND ({condition}) LIMIT {NAMED}"
             found += [
@@ -100,24 +98,24 @@ def _rules(column: Column, *, limits: bool) -> Iterator[tuple[str, str, bool]]:
             yield f"typeof({name}) NOT IN ('blob', 'null')", "is not binary", False
 
 
-def _texts(raw: sqlite3.Connection, table: Table, scope: str) -> tuple[bool, bool]:
-    """Tell whether all text is UTF-8, and whether some may hold U+0000."""
+def _look(raw: sqlite3.Connection, table: Table, scope: str, rules: list[str]) -> tuple[bool, bool]:
+    """Tell whether all text is UTF-8, and whether some may hold U+0000 or a rule finds something."""
     texts = [quoted(column.name) for column in table.columns if column.kind in {Kind.TEXT, Kind.UUID}]
-    if not texts:
-        return True, False
     # All in one value, which the driver decodes at once; a space keeps the parts of two broken characters apart.
-    joined = " || ' ' || ".join(f"coalesce({text}, '')" for text in texts)
+    joined = " || ' ' || ".join(f"coalesce({text}, '')" for text in texts) or "''"
     raw.text_factory = str
-    nul = False
+    suspect = False
     try:
-        for (value,) in raw.execute(f"SELECT {joined} FROM {quoted(table.name)} WHERE {scope}"):
+        rows = raw.execute(f"SELECT {joined}, {' OR '.join(rules)} FROM {quoted(table.name)} WHERE {scope}")
+        for value, broken in rows:
             # A BLOB in a column of text makes no text of the whole.
-            nul = nul or not isinstance(value, str) or "\x00" in value
+            if broken or not isinstance(value, str) or "\x00" in value:
+                suspect = True
     except sqlite3.OperationalError as error:
         if "UTF-8" not in str(error):
             raise
         return False, True
-    return True, nul
+    return True, suspect
 
 
 def _without_utf8(raw: sqlite3.Connection, table: Table, scope: str) -> list[Unportable]:

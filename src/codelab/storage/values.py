@@ -79,7 +79,7 @@ class Batch:
 
     def values(self, table: Table) -> Iterable[Sequence[Any]]:
         """Give the rows as values."""
-        return self.rows if self.rows is not None else map(row_decoder(table).decode, self.lines)
+        return self.rows if self.rows is not None else row_decoder(table).decode_lines(b"\n".join(self.lines))
 
 
 _PYTHON = {Kind.INTEGER: int, Kind.BOOLEAN: int, Kind.FLOAT: float}
