@@ -152,7 +152,7 @@ def _connect(path: Path, *, writing: bool) -> sqlite3.Connection:
     raw.create_function("codelab_unhex", 1, lambda value: None if value is None else bytes.fromhex(value))
     try:
         raw.execute("PRAGMA foreign_keys = OFF")  # rows may come before what they refer to; ``complete`` checks
-        raw.execute("PRAGMA cache_size = -65536")
+        raw.execute("PRAGMA cache_size = -16384")
         if writing:
             raw.execute("PRAGMA synchronous = FULL")
     except BaseException:
