@@ -8,17 +8,19 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import sessions, storage, writer
+from benchmarks import sessions, storage, streams, writer
 from tests.support.databases import postgres_server
 
 #: Measured in rounds, by rates; ``storage`` moves a whole database once.
-_ROUNDS = {"writer": writer, "sessions": sessions}
+_ROUNDS = {"writer": writer, "sessions": sessions, "streams": streams}
 
 
 def main() -> None:
     """Run what was named and print one table."""
     parser = argparse.ArgumentParser(prog="python3 dev.py bench", description=__doc__)
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help="writer, sessions (both by default), storage")
+    parser.add_argument(
+        "suites", nargs="*", metavar="SUITE", help="writer, sessions, streams (all three by default), storage"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds; the medians count (default 5)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default 2)")
     parser.add_argument("--messages", type=int, default=100_000, help="what storage moves (default 100,000)")

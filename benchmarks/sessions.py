@@ -1,44 +1,40 @@
-"""Making sessions over HTTP beside a handler that makes nothing."""
+"""Making sessions over HTTP, beside a bare application that commits the same rows as durably."""
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
-import aiohttp
-
-from benchmarks.sides import compare, fresh_database, rate
-from tests.support.databases import DatabaseUrls
-from tests.support.server import make_settings, serving
+from benchmarks.processes import codelab, load, post, program
+from benchmarks.sides import compare, fresh_database
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.databases import PostgresServer
 
 __all__ = ("measure",)
 
 
 async def measure(folder: Path, server: PostgresServer | None, rounds: int, seconds: float) -> list[tuple[str, float]]:
-    """Ask with 16 connections; client and server share one process, so the ratio counts and not the rates."""
-    urls = DatabaseUrls(agent=fresh_database(folder, server), auth=fresh_database(folder, server))
-    with tempfile.TemporaryDirectory() as keys:
-        async with serving(make_settings(urls, Path(keys))) as running:
-            ada = await running.person()
-            headers = {"Authorization": ada.http.headers["Authorization"]}
-            async with aiohttp.ClientSession(running.url, headers=headers) as http:
+    """Ask with 16 connections from a process of its own."""
+    async with codelab(folder / uuid4().hex, server) as http:
+        with program("floor", "sessions", fresh_database(folder, server)) as floor:
+            token = http.headers["Authorization"]
 
-                async def ask(method: str, path: str, status: int) -> None:
-                    body: dict[str, str] | None = {} if method == "POST" else None
-                    async with http.request(method, path, json=body) as answer:
-                        await answer.read()
-                        assert answer.status == status
+            async def ask(url: str, request: str, status: str) -> float:
+                return (await load("load", url, request, "--status", status, "--seconds", str(seconds)))["rate"]
 
-                return await compare(
-                    {
-                        "GET /health, 16 connections": lambda: rate(lambda: ask("GET", "/health", 200), 16, seconds),
-                        "POST /api/v1/sessions, 16 connections": lambda: rate(
-                            lambda: ask("POST", "/api/v1/sessions", 201), 16, seconds
-                        ),
-                    },
-                    rounds,
-                )
+            url = str(http.base_url)
+            return await compare(
+                {
+                    "floor: sessions by a bare application": lambda: ask(floor, post("/", {}), "201"),
+                    "POST /api/v1/sessions, 16 connections": lambda: ask(
+                        url, post("/api/v1/sessions", {}, token), "201"
+                    ),
+                    "GET /health, 16 connections": lambda: ask(
+                        url, "GET /health HTTP/1.1\r\nHost: bench\r\n\r\n", "200"
+                    ),
+                },
+                rounds,
+            )

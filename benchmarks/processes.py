@@ -1,0 +1,70 @@
+"""The sides of a benchmark as processes: codelab, its floor, a model, and clients that are faster than all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.sides import fresh_database
+from tests.support.databases import DatabaseUrls
+from tests.support.process import server_process
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    import httpx2
+
+    from tests.support.databases import PostgresServer
+
+__all__ = ("codelab", "load", "post", "program")
+
+ROOT = Path(__file__).resolve().parents[1]
+_QUIET = dict.fromkeys(("CODELAB_LOG_LEVEL", "AGENT_RUNTIME__LOG_LEVEL", "AUTH_SERVICE__LOG_LEVEL"), "warning")
+
+
+@contextmanager
+def program(module: str, *arguments: str) -> Iterator[str]:
+    """Run a module of this package that prints its address, and give that address."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@asynccontextmanager
+async def codelab(folder: Path, server: PostgresServer | None, **extra: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """Run a server on new databases, and give a client that is logged in."""
+    folder.mkdir()  # noqa: ASYNC240 - nobody waits for it
+    urls = DatabaseUrls(agent=fresh_database(folder, server), auth=fresh_database(folder, server))
+    with server_process(folder, urls, **_QUIET, **extra) as running:
+        async with running.login() as http:
+            yield http
+
+
+def post(path: str, body: Any, token: str = "") -> str:
+    """Write a request as it goes over the wire."""
+    text = json.dumps(body)
+    authorization = f"Authorization: {token}\r\n" if token else ""
+    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\n{authorization}Content-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(text)}\r\n\r\n{text}"
+
+
+async def load(module: str, url: str, given: str, *arguments: str) -> dict[str, float]:
+    """Run a client against an address and return what it measured."""
+    port = url.rpartition(":")[2].strip("/")
+    command = [sys.executable, "-m", f"benchmarks.{module}", "--port", port, *arguments]
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe)
+    printed, _ = await process.communicate(given.encode())
+    assert process.returncode == 0
+    measured: dict[str, float] = json.loads(printed)
+    return measured
