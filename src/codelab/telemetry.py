@@ -125,7 +125,7 @@ class Observer:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
         request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
         # The scope is where ASGI programs leave what they know of a request; its type names only the standard members.
-        scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]
+        scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]  # see above
         status = 500
 
         async def observe(message: Message) -> None:

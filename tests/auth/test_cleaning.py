@@ -65,7 +65,7 @@ class TestTokens:
         )
         database = auth.module.database
         cutoff = now()
-        removing = asyncio.create_task(remove_tokens(database, Batches(database), cutoff))
+        removing = asyncio.create_task(remove_tokens(Batches(database), cutoff))
         logins = [(await auth.login()).json()["refresh_token"] for _ in range(20)]
 
         assert await removing == 5000

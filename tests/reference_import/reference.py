@@ -99,7 +99,7 @@ def insert(path: Path, table: str, **values: Any) -> None:
     """Insert a row."""
     names, marks = ", ".join(values), ", ".join("?" * len(values))
     with _changing(path) as connection:
-        connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
+        connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - ours
 
 
 def stamp(at: datetime) -> str:
@@ -218,9 +218,9 @@ async def fill_postgres(path: Path, url: str) -> None:
                 for (index,) in source.execute(indexes, (name,)):
                     await connection.execute(index)
                 kinds = [row[2] for row in source.execute(f"PRAGMA table_info({name})")]
-                rows = [_typed(row, kinds) for row in source.execute(f"SELECT * FROM {name} ORDER BY rowid")]  # noqa: S608
+                rows = [_typed(row, kinds) for row in source.execute(f"SELECT * FROM {name} ORDER BY rowid")]  # noqa: S608 - ours
                 marks = ", ".join(f"${number + 1}" for number in range(len(kinds)))
-                await connection.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)  # noqa: S608
+                await connection.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)  # noqa: S608 - ours
         finally:
             await connection.close()
 
@@ -245,12 +245,12 @@ async def dump(settings: Settings) -> dict[str, list[Any]]:
                 with contextlib.closing(sqlite3.connect(store.url.path)) as connection:
                     tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
                     for (table,) in tables:
-                        found[f"{name}.{table}"] = sorted(connection.execute(f"SELECT * FROM {table}"), key=repr)  # noqa: S608
+                        found[f"{name}.{table}"] = sorted(connection.execute(f"SELECT * FROM {table}"), key=repr)  # noqa: S608 - ours
             continue
         connection = await asyncpg.connect(store.url.dsn)
         try:
             for row in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
-                rows = await connection.fetch(f"SELECT * FROM {row[0]}")  # noqa: S608
+                rows = await connection.fetch(f"SELECT * FROM {row[0]}")  # noqa: S608 - ours
                 found[f"{name}.{row[0]}"] = sorted((tuple(each) for each in rows), key=repr)
         finally:
             await connection.close()

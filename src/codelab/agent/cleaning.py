@@ -39,7 +39,11 @@ async def clean(database: Database, settings: AgentSettings, batches: Batches | 
         counts["rows of deleted sessions"] = await remove_deleted(
             database, batches, at - settings.keep_deleted_sessions
         )
-    counts["kept answers"] = await _forget(database, batches, at - KEPT)
+    counts["kept answers"] = await batches.run_through(
+        lambda db: answers.list_before(db, at - KEPT, KEYS),
+        KEYS,
+        lambda tx, keys: answers.remove(tx.session, keys),
+    )
     if database.url.path is not None:
         await checkpoint(database.url.path)
     return counts
@@ -76,16 +80,3 @@ async def _remove(database: Database, batches: Batches, session_db_id: int, last
                 break
             seen = keys[-1]
     return removed + await database.write(lambda tx: removal.remove_session(tx.session, session_db_id))
-
-
-async def _forget(database: Database, batches: Batches, before: datetime) -> int:
-    async def remove(tx: Transaction, keys: Sequence[Any]) -> int:
-        return await answers.remove(tx.session, keys)
-
-    removed = 0
-    while True:
-        async with database.read() as db:
-            keys = await answers.list_before(db, before, KEYS)
-        removed += await batches.run_over(keys, remove)
-        if len(keys) < KEYS:
-            return removed

@@ -10,7 +10,6 @@ from litestar.plugins import InitPlugin
 
 from codelab.agent.agents import load_agents
 from codelab.agent.cleaning import clean
-from codelab.agent.jobs import Job, Jobs
 from codelab.agent.log import EventLog
 from codelab.agent.providers import create_client
 from codelab.agent.providers.retry import RetryPolicy
@@ -22,6 +21,7 @@ from codelab.agent.storage import SCHEMA
 from codelab.agent.turns import CallTransitions, ModelCaller, QueueService, Runner, Transitions, TurnService
 from codelab.agent.turns.window import ContextLimits
 from codelab.db import Database, Limits, new_id, parse_url
+from codelab.db.jobs import Job, Jobs
 from codelab.db.upkeep import Upkeep
 from codelab.errors import StartError
 

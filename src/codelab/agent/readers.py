@@ -22,11 +22,9 @@ __all__ = ("Reader", "Readers")
 
 @dataclass(eq=False, slots=True)
 class Reader:
-    """One client that follows one session; ``client_id`` is the name that the client goes by, if any."""
+    """One client that follows a session."""
 
     principal: Principal
-    session_db_id: int
-    client_id: str | None
     subscription: Subscription
 
 
@@ -38,18 +36,14 @@ class Readers:
         self._open: set[Reader] = set()
 
     @contextmanager
-    def attach(self, principal: Principal, session_db_id: int, client_id: str | None) -> Iterator[Subscription]:
-        """Count a client as attached to a session while it follows; gives the subscription to follow with."""
-        reader = Reader(principal, session_db_id, client_id, Subscription())
+    def attach(self, principal: Principal) -> Iterator[Subscription]:
+        """Know a client while it follows a session; gives the subscription to follow with."""
+        reader = Reader(principal, Subscription())
         self._open.add(reader)
         try:
             yield reader.subscription
         finally:
             self._open.discard(reader)
-
-    def attached(self) -> set[tuple[int, str]]:
-        """Return which clients are attached now: (internal key of the session, id of the client)."""
-        return {(reader.session_db_id, reader.client_id) for reader in self._open if reader.client_id is not None}
 
     async def end_invalid(self) -> None:
         """End the streams of callers whose token has expired or who were disabled, by whatever process."""

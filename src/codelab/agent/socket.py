@@ -65,11 +65,9 @@ class SessionSocket:
         self._turns = turns
         self._send_timeout = send_timeout
 
-    async def serve(
-        self, log: EventLog, readers: Readers, session_db_id: int, after: int, *, client_id: str | None
-    ) -> None:
+    async def serve(self, log: EventLog, readers: Readers, session_db_id: int, after: int) -> None:
         """Send events and answer commands until either side ends it."""
-        with readers.attach(self._principal, session_db_id, client_id) as subscription:
+        with readers.attach(self._principal) as subscription:
             batches = log.follow(session_db_id, after, keep_alive=WAIT, subscription=subscription)
             events = asyncio.create_task(self._send_events(batches, subscription), name="codelab-socket-events")
             commands = asyncio.create_task(self._take_commands(), name="codelab-socket-commands")

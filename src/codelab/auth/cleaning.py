@@ -12,10 +12,9 @@ from codelab.db.wal import checkpoint
 from codelab.storage.chain import verify_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
-    from codelab.db import Database, Transaction
+    from codelab.db import Database
     from codelab.db.chain import Chain
     from codelab.settings import AuthSettings
 
@@ -35,7 +34,7 @@ async def clean(
     at = now()
     counts = {"refresh tokens": 0, "signing keys": 0, "audit rows": 0}
     if (keep := settings.keep_ended_tokens) is not None:
-        counts["refresh tokens"] = await remove_tokens(database, batches, at - keep)
+        counts["refresh tokens"] = await remove_tokens(batches, at - keep)
     if (keep := settings.keep_expired_keys) is not None:
         expired = at - keep
         counts["signing keys"] = await database.write(lambda tx: repository_cleaning.delete_keys(tx.session, expired))
@@ -46,19 +45,13 @@ async def clean(
     return counts
 
 
-async def remove_tokens(database: Database, batches: Batches, before: datetime) -> int:
+async def remove_tokens(batches: Batches, before: datetime) -> int:
     """Remove the refresh tokens that expired or were revoked before a time; return how many."""
-    removed = 0
-    while True:
-        async with database.read() as session:
-            found = await repository_cleaning.list_ended_tokens(session, before, PAGE)
-        removed += await batches.run_over(found, _remove_tokens)
-        if len(found) < PAGE:
-            return removed
-
-
-async def _remove_tokens(tx: Transaction, ids: Sequence[str]) -> int:
-    return await repository_cleaning.delete_tokens(tx.session, ids)
+    return await batches.run_through(
+        lambda session: repository_cleaning.list_ended_tokens(session, before, PAGE),
+        PAGE,
+        lambda tx, ids: repository_cleaning.delete_tokens(tx.session, ids),
+    )
 
 
 async def prune_audit(database: Database, batches: Batches, chain: Chain, before: datetime) -> int:

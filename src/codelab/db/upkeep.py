@@ -8,10 +8,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from codelab.db.faults import is_unavailable
+from codelab.db.jobs import Job, Jobs
 from codelab.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.db.database import Database
     from codelab.db.writer import Transaction
@@ -97,6 +100,21 @@ class Batches:
         await self.run(unit)
         return deleted
 
+    async def run_through(
+        self,
+        list_keys: Callable[[AsyncSession], Awaitable[Sequence[Any]]],
+        page: int,
+        delete: Callable[[Transaction, Sequence[Any]], Awaitable[int]],
+    ) -> int:
+        """Look up ``page`` keys at a time, outside of the writer, and ``run_over`` them until fewer are found."""
+        deleted = 0
+        while True:
+            async with self._database.read() as session:
+                keys = await list_keys(session)
+            deleted += await self.run_over(keys, delete)
+            if len(keys) < page:
+                return deleted
+
     async def run_over(
         self, keys: Sequence[Any], delete: Callable[[Transaction, Sequence[Any]], Awaitable[int]]
     ) -> int:
@@ -147,27 +165,17 @@ class Upkeep:
     def __init__(self, module: str, clean: Callable[[], Awaitable[dict[str, int]]]) -> None:
         self._module = module
         self._clean = clean
-        self._task: asyncio.Task[None] | None = None
+        self._jobs = Jobs(Job(f"upkeep-{module}", INTERVAL, self.run, first=FIRST_RUN))
         self.counts: dict[str, int] = {}
         self.runs = 0
 
     def start(self) -> None:
         """Begin."""
-        self._task = asyncio.create_task(self._serve(), name=f"codelab-upkeep-{self._module}")
+        self._jobs.start()
 
     async def stop(self) -> None:
         """End, at once; a batch that is under way is finished by the writer or never begun."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-
-    async def _serve(self) -> None:
-        delay = FIRST_RUN
-        while True:
-            await asyncio.sleep(delay)
-            await self.run()
-            delay = INTERVAL
+        await self._jobs.stop()
 
     async def run(self) -> None:
         """Clean once; a database that is away is left for the next time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -66,7 +67,7 @@ class Reader(Protocol):
         ...
 
 
-class StreamingClient:
+class StreamingClient(ABC):
     """Stream answers from one server; what it speaks is the subclass's.
 
     ``connect_timeout`` bounds the way to an open connection, ``idle_timeout`` every silence after it, both in seconds;
@@ -95,21 +96,21 @@ class StreamingClient:
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
+    @abstractmethod
     def _headers(self) -> dict[str, str]:
         """Return the headers of every request that are the provider's own."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _encode(self, request: ModelRequest) -> bytes:
         """Write the body of a request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _new_reader(self) -> Reader:
         """Make what reads one answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _adapt(self, status: int, said: bytes, sent: bytes) -> bool:
         """Tell whether a refused request should be made once more, without what this server does not know."""
-        raise NotImplementedError
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         """Stream the answer to ``request``, see ``ModelClient.stream``."""

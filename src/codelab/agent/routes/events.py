@@ -49,7 +49,7 @@ async def follow_events(
     if chosen == JSON:
         events, latest = await log.page(session_db_id, cursor, limit)
         return Response(EventPage.of(events, after=cursor, latest=latest))
-    return EventStream(log, readers, principal, session_db_id, cursor, client_id=None, send_timeout=send_timeout)
+    return EventStream(log, readers, principal, session_db_id, cursor, send_timeout=send_timeout)
 
 
 def _preferred(request: Request[Principal, Any, Any]) -> str:

@@ -38,7 +38,7 @@ async def talk(
         cursor = await log.newest(session_db_id)
     await socket.accept()
     talking = SessionSocket(socket, principal, session_id, turns, send_timeout=send_timeout)
-    await talking.serve(log, readers, session_db_id, cursor, client_id=None)
+    await talking.serve(log, readers, session_db_id, cursor)
 
 
 HANDLERS = (talk,)

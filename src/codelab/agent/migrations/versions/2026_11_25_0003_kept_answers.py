@@ -1,6 +1,6 @@
 """Keep answers for clients who repeat a request.
 
-Revision: agent_0004, after agent_0002.
+Revision: agent_0003, after agent_0002.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from alembic import op
 
 from codelab.db.types import BigKey, UtcDateTime
 
-revision = "agent_0004"
+revision = "agent_0003"
 down_revision = "agent_0002"
 branch_labels = None
 depends_on = None

@@ -1,4 +1,4 @@
-"""What the module does by itself, again and again, while it serves."""
+"""What a module does by itself, again and again, while it serves."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from codelab.db.faults import is_unavailable
+from codelab.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,11 +18,12 @@ logger = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
-    """Do ``work`` every so many seconds, counted from its end."""
+    """Do ``work`` every so many seconds, counted from its end; ``first`` is the time until the first, if another."""
 
     name: str
     seconds: float
     work: Callable[[], Awaitable[None]]
+    first: float | None = None
 
 
 class Jobs:
@@ -43,12 +45,14 @@ class Jobs:
 
     @staticmethod
     async def _run(job: Job) -> None:
+        delay = job.seconds if job.first is None else job.first
         while True:
-            await asyncio.sleep(job.seconds)
+            await asyncio.sleep(delay)
+            delay = job.seconds
             try:
                 await job.work()
             except Exception as error:
-                if is_unavailable(error):
+                if isinstance(error, Unavailable) or is_unavailable(error):
                     logger.warning("the job %s waits for the database: %s", job.name, type(error).__name__)
                 else:
                     logger.exception("the job %s failed", job.name)
