@@ -9,36 +9,37 @@ from codelab.agent.idempotency import read_key
 
 if TYPE_CHECKING:
     from codelab.agent.idempotency import Once
-    from codelab.agent.turns import TurnService
+    from codelab.agent.turns import ApprovalService, TurnService
     from codelab.identity import Principal
 
-__all__ = ("carry_out",)
+__all__ = ("Commands",)
 
 WRITE, DECIDE = "api:write", "approvals:decide"
 
 
-async def carry_out(
-    command: frames.Command, principal: Principal, session_id: str, turns: TurnService
-) -> tuple[Any, bool]:
-    """Carry out one command; what it returns is committed, in the shape of the route for the same.
+class Commands:
+    """Carry out the commands of clients."""
 
-    The second value tells whether it is what was answered to the same key before. Raises what the route raises.
-    """
-    if isinstance(command, frames.Ping):
-        return {}, False
-    key = command.idempotency_key
-    once = None if key is None else read_key(key, "idempotency_key")
-    result = await _carry_out(command, principal, session_id, turns, once)
-    return result, once is not None and once.replayed
+    def __init__(self, turns: TurnService, approvals: ApprovalService) -> None:
+        self._turns = turns
+        self._approvals = approvals
 
+    async def carry_out(self, command: frames.Command, principal: Principal, session_id: str) -> tuple[Any, bool]:
+        """Carry out one command; what it returns is committed, in the shape of the route for the same.
 
-async def _carry_out(
-    command: frames.Change, principal: Principal, session_id: str, turns: TurnService, once: Once | None
-) -> Any:
-    match command:
-        case frames.Decide():
+        The second value tells whether it is what was answered to the same key before. Raises what the route raises.
+        """
+        if isinstance(command, frames.Ping):
+            return {}, False
+        key = command.idempotency_key
+        once = None if key is None else read_key(key, "idempotency_key")
+        result = await self._carry_out(command, principal, session_id, once)
+        return result, once is not None and once.replayed
+
+    async def _carry_out(self, command: frames.Change, principal: Principal, session_id: str, once: Once | None) -> Any:
+        if isinstance(command, frames.Decide):
             principal.require(DECIDE)
-            return await turns.decide(
+            return await self._approvals.decide(
                 principal,
                 session_id,
                 command.approval_id,
@@ -47,13 +48,16 @@ async def _carry_out(
                 command.feedback,
                 once,
             )
-    principal.require(WRITE)
-    match command:
-        case frames.SendMessage():
-            return await turns.post_message(principal, session_id, command.content, command.delivery, once)
-        case frames.SendResult():
-            return await turns.take_result(principal, session_id, command.call_id, command.result, command.error, once)
-        case frames.Switch():
-            return await turns.switch(principal, session_id, command.target_agent, command.reason, once)
-        case frames.Cancel():
-            return await turns.cancel(principal, session_id, once)
+        principal.require(WRITE)
+        turns = self._turns
+        match command:
+            case frames.SendMessage():
+                return await turns.post_message(principal, session_id, command.content, command.delivery, once)
+            case frames.SendResult():
+                return await turns.take_result(
+                    principal, session_id, command.call_id, command.result, command.error, once
+                )
+            case frames.Switch():
+                return await turns.switch(principal, session_id, command.target_agent, command.reason, once)
+            case frames.Cancel():
+                return await turns.cancel(principal, session_id, once)

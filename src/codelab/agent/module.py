@@ -10,6 +10,7 @@ from litestar.plugins import InitPlugin
 
 from codelab.agent.agents import load_agents
 from codelab.agent.cleaning import clean
+from codelab.agent.commands import Commands
 from codelab.agent.log import EventLog
 from codelab.agent.providers import create_client
 from codelab.agent.providers.retry import RetryPolicy
@@ -18,7 +19,15 @@ from codelab.agent.routes import router
 from codelab.agent.routes.common import mark_replay
 from codelab.agent.sessions import SessionService
 from codelab.agent.storage import SCHEMA
-from codelab.agent.turns import CallTransitions, ModelCaller, QueueService, Runner, Transitions, TurnService
+from codelab.agent.turns import (
+    ApprovalService,
+    CallTransitions,
+    ModelCaller,
+    QueueService,
+    Runner,
+    Transitions,
+    TurnService,
+)
 from codelab.agent.turns.window import ContextLimits
 from codelab.db import Database, Limits, new_id, parse_url
 from codelab.db.jobs import Job, Jobs
@@ -90,6 +99,7 @@ class AgentModule(InitPlugin):
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
         self.queue = QueueService(self.database, transitions)
+        self.approvals = ApprovalService(self.database, calls, self.runner, agents)
         self.turns = TurnService(
             self.database,
             self.log,
@@ -100,6 +110,7 @@ class AgentModule(InitPlugin):
             max_message_bytes=settings.max_message_bytes,
             max_result_bytes=settings.max_result_bytes,
         )
+        self.commands = Commands(self.turns, self.approvals)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the module to an application."""
@@ -108,6 +119,8 @@ class AgentModule(InitPlugin):
         app_config.lifespan.append(self._lifespan)
         app_config.dependencies |= {
             "sessions": Provide(lambda: self.sessions, sync_to_thread=False),
+            "approvals": Provide(lambda: self.approvals, sync_to_thread=False),
+            "commands": Provide(lambda: self.commands, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
             "log": Provide(lambda: self.log, sync_to_thread=False),

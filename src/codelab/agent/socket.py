@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from litestar.exceptions import WebSocketDisconnect
 
-from codelab.agent.commands import carry_out
 from codelab.agent.frames import FrameError, event_frame, read_frame, refusal_frame, reply_frame
 from codelab.agent.log import End
 from codelab.agent.stream import ENDS
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
 
     from litestar import WebSocket
 
+    from codelab.agent.commands import Commands
     from codelab.agent.log import EventLog, Subscription
     from codelab.agent.readers import Readers
     from codelab.agent.repository.events import Event
-    from codelab.agent.turns import TurnService
     from codelab.identity import Principal
 
 __all__ = ("CLOSE_CODES", "SessionSocket")
@@ -55,14 +54,14 @@ class SessionSocket:
         socket: WebSocket[Any, Any, Any],
         principal: Principal,
         session_id: str,
-        turns: TurnService,
+        commands: Commands,
         *,
         send_timeout: float,
     ) -> None:
         self._socket = socket
         self._principal = principal
         self._session_id = session_id
-        self._turns = turns
+        self._commands = commands
         self._send_timeout = send_timeout
 
     async def serve(self, log: EventLog, readers: Readers, session_db_id: int, after: int) -> None:
@@ -109,7 +108,7 @@ class SessionSocket:
         except FrameError as refused:
             return refusal_frame(refused.id, refused.error)
         try:
-            result, replayed = await carry_out(command, self._principal, self._session_id, self._turns)
+            result, replayed = await self._commands.carry_out(command, self._principal, self._session_id)
             return reply_frame(command.id, result, replayed=replayed)
         except Exception as error:  # noqa: BLE001 - told to the client, and logged where nobody expected it
             return refusal_frame(command.id, describe(error))

@@ -8,12 +8,12 @@ from litestar import WebSocket, websocket
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
+from codelab.agent.commands import Commands
 from codelab.agent.log import EventLog
 from codelab.agent.readers import Readers
 from codelab.agent.sessions import SessionService
 from codelab.agent.socket import SessionSocket
 from codelab.agent.stream import read_cursor
-from codelab.agent.turns import TurnService
 from codelab.identity import Principal
 
 __all__ = ("HANDLERS",)
@@ -25,7 +25,7 @@ async def talk(
     session_id: FromPath[str],
     principal: NamedDependency[Principal],
     sessions: NamedDependency[SessionService],
-    turns: NamedDependency[TurnService],
+    commands: NamedDependency[Commands],
     log: NamedDependency[EventLog],
     readers: NamedDependency[Readers],
     send_timeout: NamedDependency[float],
@@ -37,7 +37,7 @@ async def talk(
     if cursor is None:
         cursor = await log.newest(session_db_id)
     await socket.accept()
-    talking = SessionSocket(socket, principal, session_id, turns, send_timeout=send_timeout)
+    talking = SessionSocket(socket, principal, session_id, commands, send_timeout=send_timeout)
     await talking.serve(log, readers, session_db_id, cursor)
 
 

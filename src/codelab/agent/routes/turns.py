@@ -18,7 +18,7 @@ from codelab.agent.schemas import (
     ToolResultTaken,
     TurnState,
 )
-from codelab.agent.turns import QueueService, TurnService
+from codelab.agent.turns import ApprovalService, QueueService, TurnService
 from codelab.identity import Principal
 
 __all__ = ("HANDLERS",)
@@ -50,10 +50,10 @@ async def post_tool_result(
 
 @get("/sessions/{session_id:str}/pending-approvals", summary="What waits for a person")
 async def list_pending_approvals(
-    session_id: FromPath[str], principal: NamedDependency[Principal], turns: NamedDependency[TurnService]
+    session_id: FromPath[str], principal: NamedDependency[Principal], approvals: NamedDependency[ApprovalService]
 ) -> ApprovalList:
     """List the pending approvals of a session."""
-    pending = await turns.list_pending(principal, session_id)
+    pending = await approvals.list_pending(principal, session_id)
     return ApprovalList(session_id=session_id, pending_approvals=pending, count=len(pending))
 
 
@@ -68,11 +68,11 @@ async def decide_approval(
     approval_id: FromPath[str],
     data: JSONBody[Decision],
     principal: NamedDependency[Principal],
-    turns: NamedDependency[TurnService],
+    approvals: NamedDependency[ApprovalService],
     once: NamedDependency[Once | None],
 ) -> Approval:
     """Take a person's decision."""
-    return await turns.decide(
+    return await approvals.decide(
         principal, session_id, approval_id, data.decision, data.modified_arguments, data.feedback, once
     )
 

@@ -7,6 +7,7 @@ process goes on where it was.
 
 from __future__ import annotations
 
+from codelab.agent.turns.approvals import ApprovalService
 from codelab.agent.turns.calling import ModelCaller
 from codelab.agent.turns.calls import CallTransitions
 from codelab.agent.turns.queue import QueueService
@@ -14,4 +15,4 @@ from codelab.agent.turns.runner import Runner
 from codelab.agent.turns.service import TurnService
 from codelab.agent.turns.transitions import Transitions
 
-__all__ = ("CallTransitions", "ModelCaller", "QueueService", "Runner", "Transitions", "TurnService")
+__all__ = ("ApprovalService", "CallTransitions", "ModelCaller", "QueueService", "Runner", "Transitions", "TurnService")

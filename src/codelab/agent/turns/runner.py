@@ -101,6 +101,11 @@ class Runner:
         task = asyncio.create_task(self._serve(session_db_id), name=f"codelab-session-{session_db_id}")
         self._tasks[session_db_id] = task
 
+    async def resume_when_answered(self, tx: Transaction, turn: Row[Any]) -> None:
+        """Let a waiting turn go on after this commit when no call of it is open any more."""
+        if await self._transitions.resume_when_answered(tx, turn):
+            tx.after_commit(lambda: self.wake(turn.session_db_id))
+
     async def interrupt(self, turn_id: str) -> None:
         """Stop the model call of a turn, if one is under way."""
         step = self._steps.get(turn_id)

@@ -1,0 +1,45 @@
+"""What goes over the wire: the bodies of requests and answers, as ``docs/api.md`` describes them."""
+
+from __future__ import annotations
+
+from codelab.agent.schemas.agents import AgentContextInfo, AgentInfo, AgentList, ContextAnswer, Switch, SwitchRequest
+from codelab.agent.schemas.approvals import Approval, ApprovalList, Decision
+from codelab.agent.schemas.history import EventPage, History, HistoryMessage, LoggedEvent
+from codelab.agent.schemas.sessions import ActiveTurn, NewSession, SessionChange, SessionInfo, SessionList
+from codelab.agent.schemas.turns import (
+    MessageAccepted,
+    NewMessage,
+    Queue,
+    QueuedTurn,
+    ToolResult,
+    ToolResultTaken,
+    TurnState,
+)
+
+__all__ = (
+    "ActiveTurn",
+    "AgentContextInfo",
+    "AgentInfo",
+    "AgentList",
+    "Approval",
+    "ApprovalList",
+    "ContextAnswer",
+    "Decision",
+    "EventPage",
+    "History",
+    "HistoryMessage",
+    "LoggedEvent",
+    "MessageAccepted",
+    "NewMessage",
+    "NewSession",
+    "Queue",
+    "QueuedTurn",
+    "SessionChange",
+    "SessionInfo",
+    "SessionList",
+    "Switch",
+    "SwitchRequest",
+    "ToolResult",
+    "ToolResultTaken",
+    "TurnState",
+)

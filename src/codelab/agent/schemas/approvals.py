@@ -1,0 +1,83 @@
+"""Approvals and decisions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import msgspec
+from msgspec import Meta
+
+from codelab.text import Input
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+
+__all__ = ("Approval", "ApprovalList", "Decision")
+
+#: Not a ``Literal``: msgspec fails to compare one with a lone surrogate.
+DecisionWord = Annotated[
+    str,
+    Meta(pattern=r"^(approve|edit|reject)$(?!\n)", extra_json_schema={"enum": ["approve", "edit", "reject"]}),
+]
+
+
+class Decision(Input):
+    """Decide an approval."""
+
+    decision: DecisionWord
+    modified_arguments: dict[str, Any] | None = None
+    feedback: str | None = None
+
+
+class Approval(msgspec.Struct):
+    """A question to a person, or how it was decided; ``request_id`` is the reference's name of ``approval_id``."""
+
+    approval_id: str
+    request_id: str
+    request_type: str
+    subject: str | None
+    call_id: str
+    tool_name: str
+    arguments: dict[str, Any]
+    details: dict[str, Any]
+    reason: str | None
+    created_at: datetime
+    status: str
+    decision: str | None
+    decided_at: datetime | None
+    decided_by: str | None
+    feedback: str | None
+    modified_arguments: dict[str, Any] | None
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Self:
+        """Make it from a row of ``repository.approvals``."""
+        arguments = msgspec.json.decode(row.arguments)
+        return cls(
+            approval_id=row.request_id,
+            request_id=row.request_id,
+            request_type=row.request_type,
+            subject=row.subject,
+            call_id=row.call_id,
+            tool_name=row.tool_name,
+            arguments=arguments,
+            details={"arguments": arguments, "digest": row.digest},
+            reason=row.reason,
+            created_at=row.created_at,
+            status=row.status,
+            decision=row.decision,
+            decided_at=row.decision_at,
+            decided_by=row.decided_by,
+            feedback=row.decision_reason,
+            modified_arguments=msgspec.json.decode(row.decided_arguments) if row.decision == "edit" else None,
+        )
+
+
+class ApprovalList(msgspec.Struct):
+    """What waits for a person in a session."""
+
+    session_id: str
+    pending_approvals: list[Approval]
+    count: int

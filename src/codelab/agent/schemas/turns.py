@@ -1,0 +1,82 @@
+"""Messages, tool results and what commands on turns are answered."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from codelab.errors import BadRequest
+from codelab.text import Input, reject_unstorable, scrub, scrub_json
+
+__all__ = ("MessageAccepted", "NewMessage", "Queue", "QueuedTurn", "ToolResult", "ToolResultTaken", "TurnState")
+
+DeliveryWord = Annotated[str, Meta(pattern=r"^(queue|reject)$(?!\n)", extra_json_schema={"enum": ["queue", "reject"]})]
+
+
+class NewMessage(Input):
+    """Send a user's message; ``delivery`` says what happens while a turn is active."""
+
+    content: str
+    delivery: DeliveryWord = "queue"
+
+
+class ToolResult(msgspec.Struct):
+    """Answer a tool call: any JSON as ``result``, or ``error``.
+
+    A tool says what it says: U+0000 and lone surrogates become U+FFFD rather than losing the result.
+    """
+
+    call_id: Annotated[str, Meta(max_length=255)]
+    result: Any = None
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        reject_unstorable(self.call_id, "call_id")
+        try:
+            self.result = scrub_json(self.result)
+        except ValueError as error:
+            raise BadRequest(f"result: {error}", field="result") from None
+        self.error = None if self.error is None else scrub(self.error)
+
+
+class MessageAccepted(msgspec.Struct):
+    """Acknowledge a message: it is kept, and will be answered."""
+
+    message_id: str
+    turn_id: str
+    seq: int
+
+
+class ToolResultTaken(msgspec.Struct):
+    """Acknowledge a tool result; ``seq`` is that of the recorded outcome."""
+
+    call_id: str
+    status: str
+    seq: int | None
+
+
+class QueuedTurn(msgspec.Struct):
+    """A turn that waits for those before it, and its message."""
+
+    turn_id: str
+    message_id: str
+    content: str
+    created_at: datetime
+
+
+class Queue(msgspec.Struct):
+    """What waits in a session, in order."""
+
+    session_id: str
+    queue: list[QueuedTurn]
+    count: int
+
+
+class TurnState(msgspec.Struct):
+    """Say which turn a command met and what it is now."""
+
+    turn_id: str | None
+    state: str | None

@@ -1,0 +1,139 @@
+"""What waits for a person, and the decisions about it. Each is one unit of work."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from codelab.agent import gate
+from codelab.agent.idempotency import write_once
+from codelab.agent.ownership import PUBLIC_ID, require_session
+from codelab.agent.repository import approvals, turns
+from codelab.agent.schemas import Approval
+from codelab.agent.tools import InvalidArguments
+from codelab.errors import BadRequest, Conflict, NotFound
+from codelab.text import canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Row
+
+    from codelab.agent.agents import Agent
+    from codelab.agent.idempotency import Once
+    from codelab.agent.turns.calls import CallTransitions
+    from codelab.agent.turns.runner import Runner
+    from codelab.db import Database, Transaction
+    from codelab.identity import Principal
+
+__all__ = ("ApprovalService",)
+
+
+class ApprovalService:
+    """List approvals and take decisions from people."""
+
+    def __init__(self, database: Database, calls: CallTransitions, runner: Runner, agents: Mapping[str, Agent]) -> None:
+        self._database = database
+        self._calls = calls
+        self._runner = runner
+        self._agents = agents
+
+    async def decide(
+        self,
+        principal: Principal,
+        session_id: str,
+        approval_id: str,
+        decision: str,
+        modified: dict[str, Any] | None,
+        feedback: str | None,
+        once: Once | None = None,
+    ) -> Approval:
+        """Take a person's decision about a call, once, by compare-and-set.
+
+        Raises:
+            BadRequest: the modified arguments are missing, do not fit the tool, or the policy denies them.
+            NotFound: no such session of this person, or no such approval in it.
+            Conflict: it was decided already; the decision is in the problem's member ``approval``.
+        """
+        if (decision == "edit") != (modified is not None):
+            problem = "is required for edit" if decision == "edit" else "is for edit only"
+            raise BadRequest(f"modified_arguments: {problem}", field="modified_arguments")
+
+        async def unit(tx: Transaction) -> Approval:
+            session = await require_session(tx.session, principal, session_id)
+            known = re.fullmatch(PUBLIC_ID, approval_id)
+            row = await approvals.find(tx.session, session.db_id, approval_id) if known else None
+            if row is None:
+                raise NotFound("This session has no such approval.", code="unknown_approval")
+            if row.status != "pending":
+                decided = msgspec.to_builtins(Approval.from_row(row))
+                raise Conflict(
+                    f"This was decided already: {row.status}.", code="approval_decided", extra={"approval": decided}
+                )
+            arguments = msgspec.json.decode(row.arguments)
+            if modified is not None:
+                arguments = self._check_edit(row, modified)
+            status = "rejected" if decision == "reject" else "approved"
+            await approvals.resolve(
+                tx.session,
+                approval_id,
+                status=status,
+                decision=decision,
+                decided_by=principal.subject,
+                feedback=feedback,
+                arguments=canonical_json(arguments),
+            )
+            await self._carry_out(tx, row, status, decision, arguments, feedback, principal)
+            final = await approvals.find(tx.session, session.db_id, approval_id)
+            assert final is not None
+            return Approval.from_row(final)
+
+        route, values = ("approvals", session_id, approval_id), [decision, modified, feedback]
+        return await write_once(self._database, once, principal, route, values, unit, Approval)
+
+    def _check_edit(self, row: Row[Any], modified: dict[str, Any]) -> dict[str, Any]:
+        try:
+            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, modified)
+        except InvalidArguments as error:
+            raise BadRequest(f"modified_arguments: {error}", field="modified_arguments") from None
+        if verdict.effect == "deny":
+            raise BadRequest(f"modified_arguments: {verdict.reason}", code="denied", field="modified_arguments")
+        return verdict.arguments
+
+    async def _carry_out(
+        self,
+        tx: Transaction,
+        row: Row[Any],
+        status: str,
+        decision: str,
+        arguments: dict[str, Any],
+        feedback: str | None,
+        principal: Principal,
+    ) -> None:
+        turn = await turns.find_active(tx.session, row.session_db_id)
+        call = await turns.find_call(tx.session, row.session_db_id, row.call_id)
+        assert turn is not None
+        assert call is not None
+        await self._calls.tell_resolved(
+            tx, turn, row, status, decision, arguments, feedback=feedback, decided_by=principal.subject
+        )
+        if status == "approved":
+            edited = decision == "edit"
+            await turns.request_call(tx.session, call.db_id, canonical_json(arguments), edited=edited)
+            await self._calls.request(tx, turn, call, arguments, approval_id=row.request_id)
+            return
+        result = {
+            "status": "rejected",
+            "tool_name": row.tool_name,
+            "feedback": feedback or "User rejected this operation",
+        }
+        await self._calls.answer(tx, turn, call, "rejected", result=result)
+        await self._runner.resume_when_answered(tx, turn)
+
+    async def list_pending(self, principal: Principal, session_id: str) -> list[Approval]:
+        """Return what waits for a person in a session, oldest first."""
+        async with self._database.read() as db:
+            session = await require_session(db, principal, session_id)
+            return [Approval.from_row(row) for row in await approvals.list_pending(db, session.db_id)]

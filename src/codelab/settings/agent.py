@@ -1,0 +1,152 @@
+"""The settings of module ``agent``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from codelab.settings.variables import (
+    LOG_LEVEL,
+    MEBIBYTE,
+    keep,
+    names,
+    number,
+    one_of,
+    optional,
+    thinking,
+    variable,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+__all__ = ("AgentSettings",)
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """Settings of module ``agent``; the names are those of the reference system where it has them."""
+
+    db_url: str = variable(
+        "AGENT_RUNTIME__DB_URL",
+        "sqlite:///data/agent_runtime.db",
+        "Database of sessions, messages and turns; the scheme picks SQLite or PostgreSQL.",
+        str,
+        secret=True,
+    )
+    db_pool_size: int = variable(
+        "AGENT_RUNTIME__DB_POOL_SIZE",
+        "10",
+        "Connections to the database at most, the one that writes included.",
+        whole(4, 200),
+    )
+    db_statement_timeout: float = variable(
+        "AGENT_RUNTIME__DB_STATEMENT_TIMEOUT",
+        "30",
+        "Seconds after which PostgreSQL ends a statement.",
+        number(1, 3600),
+    )
+    llm_provider: str = variable(
+        "AGENT_RUNTIME__LLM_PROVIDER",
+        "openai",
+        "What the model server speaks: `openai` (chat completions) or `anthropic` (messages).",
+        one_of("openai", "anthropic"),
+    )
+    llm_proxy_url: str | None = variable(
+        "AGENT_RUNTIME__LLM_PROXY_URL",
+        "",
+        "Base URL of the model server, with or without `/v1`. Unset: the offline `fake-llm`.",
+        optional,
+        secret=True,
+    )
+    llm_api_key: str | None = variable(
+        "AGENT_RUNTIME__LLM_API_KEY", "", "Key sent to that server.", optional, secret=True
+    )
+    llm_model: str | None = variable(
+        "AGENT_RUNTIME__LLM_MODEL", "", "Model to ask for; required with `AGENT_RUNTIME__LLM_PROXY_URL`.", optional
+    )
+    llm_idle_timeout: float = variable(
+        "AGENT_RUNTIME__LLM_IDLE_TIMEOUT",
+        "120",
+        "Seconds without a byte from the model server after which the turn fails.",
+        number(0.1, 3600),
+    )
+    llm_fallback_models: tuple[str, ...] = variable(
+        "AGENT_RUNTIME__LLM_FALLBACK_MODELS",
+        "",
+        "Models of the same server, by comma, that are asked in order when the first is not to be had.",
+        names,
+    )
+    llm_retries: int = variable(
+        "AGENT_RUNTIME__LLM_RETRIES",
+        "4",
+        "How often each model is asked again when the server is busy or not there.",
+        whole(0, 100),
+    )
+    llm_retry_seconds: float = variable(
+        "AGENT_RUNTIME__LLM_RETRY_SECONDS",
+        "120",
+        "Seconds after which one model call is not made again, the pauses that the server asks for included.",
+        number(0, 3600),
+    )
+    llm_thinking: str = variable(
+        "AGENT_RUNTIME__LLM_THINKING",
+        "default",
+        "How Anthropic's models think: `default` (as the model is made), `adaptive`, `off`, or a budget in tokens.",
+        thinking,
+    )
+    llm_max_output_tokens: int = variable(
+        "AGENT_RUNTIME__LLM_MAX_OUTPUT_TOKENS",
+        "16384",
+        "Longest answer that is asked for, in tokens, where the provider demands a limit (Anthropic).",
+        whole(256, 1_000_000),
+    )
+    llm_context_tokens: int = variable(
+        "AGENT_RUNTIME__LLM_CONTEXT_TOKENS",
+        "128000",
+        "Tokens that fit into the model's window, the answer included; older messages are left out, with a mark.",
+        whole(4_000, 100_000_000),
+    )
+    max_tool_output_chars: int = variable(
+        "AGENT_RUNTIME__MAX_TOOL_OUTPUT_CHARS",
+        "32000",
+        "Characters of a tool's output that a model is shown; what is left out of its middle leaves a mark.",
+        whole(100, 100_000_000),
+    )
+    max_message_bytes: int = variable(
+        "AGENT_RUNTIME__MAX_MESSAGE_BYTES",
+        str(MEBIBYTE),
+        "Largest user message, in bytes of UTF-8.",
+        whole(1, 1024 * MEBIBYTE),
+    )
+    max_result_bytes: int = variable(
+        "AGENT_RUNTIME__MAX_RESULT_BYTES",
+        str(4 * MEBIBYTE),
+        "Largest tool result, in bytes of JSON.",
+        whole(1024, 1024 * MEBIBYTE),
+    )
+    max_steps: int = variable(
+        "AGENT_RUNTIME__MAX_STEPS", "50", "Model calls in one turn before it fails.", whole(1, 10_000)
+    )
+    send_timeout: float = variable(
+        "AGENT_RUNTIME__SEND_TIMEOUT",
+        "30",
+        "Seconds that a client of an event stream may take to accept what is sent before it is disconnected.",
+        number(0.1, 3600),
+    )
+    keep_deltas: timedelta | None = variable(
+        "AGENT_RUNTIME__KEEP_DELTAS",
+        "1h",
+        "How long an ended turn's pieces of text are kept beside the whole answers: `12h`, `2d` or `forever`.",
+        keep,
+    )
+    keep_deleted_sessions: timedelta | None = variable(
+        "AGENT_RUNTIME__KEEP_DELETED_SESSIONS",
+        "30d",
+        "How long a deleted session stays in the database before all of it is removed: `12h`, `2d` or `forever`.",
+        keep,
+    )
+    log_level: str = variable(
+        "AGENT_RUNTIME__LOG_LEVEL", "info", "Log level of this module: debug, info, warning or error.", LOG_LEVEL
+    )

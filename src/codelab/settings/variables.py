@@ -1,0 +1,137 @@
+"""What a setting is: one environment variable with its default, its meaning, and how its text is read."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = (
+    "LOG_LEVEL",
+    "MEBIBYTE",
+    "IPNetwork",
+    "Variable",
+    "keep",
+    "names",
+    "networks",
+    "number",
+    "one_of",
+    "optional",
+    "path",
+    "thinking",
+    "variable",
+    "whole",
+)
+
+T = TypeVar("T")
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Describe one environment variable: its name, default as text, meaning, and whether it may hold a secret."""
+
+    name: str
+    default: str
+    meaning: str
+    parse: Callable[[str], Any]
+    secret: bool = False
+
+
+def variable(name: str, default: str, meaning: str, parse: Callable[[str], T], *, secret: bool = False) -> T:
+    """Declare a setting as a field of a frozen dataclass."""
+    described = Variable(name, default, meaning, parse, secret)
+    # A secret stays out of the repr, and so out of every log and traceback that shows settings.
+    return field(default_factory=lambda: parse(default), metadata={"variable": described}, repr=not secret)
+
+
+def optional(value: str) -> str | None:
+    """Take text, or None for none."""
+    return value or None
+
+
+def path(value: str) -> Path:
+    """Read a path; ``~`` is a home folder."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("there is no such user, or no home folder") from None
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Read a number from ``low`` to ``high``."""
+
+    def parse(value: str) -> float:
+        try:
+            parsed = float(value)
+        except ValueError:
+            parsed = float("nan")
+        if not low <= parsed <= high:
+            raise ValueError(f"a number from {low:g} to {high:g} is expected")
+        return parsed
+
+    return parse
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Read a whole number from ``low`` to ``high``."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value) or not low <= int(value) <= high:
+            raise ValueError(f"a whole number from {low} to {high} is expected")
+        return int(value)
+
+    return parse
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Read one of some words, in any case."""
+
+    def parse(value: str) -> str:
+        if value.lower() not in choices:
+            raise ValueError(f"one of {', '.join(choices)} is expected")
+        return value.lower()
+
+    return parse
+
+
+def names(value: str) -> tuple[str, ...]:
+    """Read names by comma; one that comes twice counts once."""
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+def keep(value: str) -> timedelta | None:
+    """Read for how long something is kept; None is for ever."""
+    text = value.strip().lower()
+    if text in {"0", "forever"}:
+        return None
+    found = re.fullmatch(r"([0-9]{1,5})([dh])", text)
+    if found is None or not int(found[1]):
+        raise ValueError("days like 30d, hours like 12h, or forever is expected")
+    return timedelta(days=int(found[1])) if found[2] == "d" else timedelta(hours=int(found[1]))
+
+
+def thinking(value: str) -> str:
+    """Read how Anthropic's models think."""
+    if value.lower() in {"default", "adaptive", "off"}:
+        return value.lower()
+    try:
+        return str(whole(1024, 1_000_000)(value))
+    except ValueError:
+        raise ValueError("default, adaptive, off or a number of tokens from 1024 is expected") from None
+
+
+def networks(value: str) -> tuple[IPNetwork, ...]:
+    """Read addresses or networks by comma."""
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    return tuple(ipaddress.ip_network(part, strict=False) for part in parts)
+
+
+LOG_LEVEL = one_of("debug", "info", "warning", "error")
+MEBIBYTE = 1024 * 1024
