@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from codelab.adoption import Outcome, adopt
+from codelab import reference_import
 from codelab.installation import Installation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from codelab.import_records import TokenKey
+    from codelab.reference_import import Outcome
     from codelab.settings import Settings
-    from codelab.takeover import TokenKey
 
 __all__ = ("PASSWORDS", "Quiet", "Reference", "Talk", "change", "dump", "fill_postgres", "import_reference", "insert")
 
@@ -193,7 +194,7 @@ async def import_reference(
     dry_run: bool = False,
 ) -> Outcome:
     """Take over as the command does."""
-    return await adopt(
+    return await reference_import.import_reference(
         Installation(settings),
         agent_url=urls[0],
         auth_url=urls[1],

@@ -27,7 +27,7 @@ from tests.support.server import make_settings, serving
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from codelab.adoption import Outcome
+    from codelab.reference_import import Outcome
     from codelab.settings import Settings
     from tests.support.databases import DatabaseUrls, PostgresServer
     from tests.support.server import Event, Person

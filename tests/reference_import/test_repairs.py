@@ -16,7 +16,7 @@ from tests.support.server import serving
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from codelab.adoption import Outcome
+    from codelab.reference_import import Outcome
     from codelab.settings import Settings
     from tests.reference_import.reference import Reference
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from codelab.adoption import Outcome
+    from codelab.import_records import TokenKey
+    from codelab.reference_import import Outcome
     from codelab.settings import Settings
-    from codelab.takeover import TokenKey
 
 CLIENT = "codelab-flutter-app"
 ALICE = "2ad3c8fe-3f84-4143-8983-6aeab39a3bad"

@@ -19,7 +19,7 @@ from joserfc.jwt import JWTClaimsRegistry
 from codelab.auth import repository
 from codelab.auth.keys import JWE_ALGORITHMS, open_key_file
 from codelab.db import now
-from codelab.takeover import TokenKey
+from codelab.import_records import TokenKey
 
 if TYPE_CHECKING:
     from pathlib import Path

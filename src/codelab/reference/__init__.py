@@ -1,7 +1,7 @@
 """The reference system as this program meets it: its databases, its rules, its mistakes. Knows no module of ours.
 
-``source`` opens a database of it without touching it, ``accounts`` and ``conversations`` make records
-(``codelab.takeover``) of what is in there, ``transcript`` mends broken conversations, ``keys`` reads its key files.
+``source`` opens a database of it without touching it, ``accounts`` and ``conversations`` make records of what is in
+there (``codelab.import_records``), ``transcript`` mends broken conversations, ``keys`` reads its key files.
 """
 
 from __future__ import annotations

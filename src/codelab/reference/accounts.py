@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from codelab.db import now
+from codelab.import_records import AuditRecord, ClientRecord, Tally, TokenRecord, UserRecord, derived_id
 from codelab.reference.values import as_bool, as_id, as_json, as_number, as_text, as_time
-from codelab.takeover import AuditRecord, ClientRecord, Tally, TokenRecord, UserRecord, derived_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

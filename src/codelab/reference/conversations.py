@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from codelab.db import now
+from codelab.import_records import ApprovalRecord, Note, SessionRecord, SwitchRecord, Tally, derived_id
 from codelab.reference.transcript import Transcript
 from codelab.reference.values import as_bool, as_id, as_json, as_number, as_text, as_time
-from codelab.takeover import ApprovalRecord, Note, SessionRecord, SwitchRecord, Tally, derived_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

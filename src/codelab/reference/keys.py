@@ -9,7 +9,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from codelab.errors import StartError
-from codelab.takeover import TokenKey
+from codelab.import_records import TokenKey
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from codelab.reference.values import as_id, as_json, as_text
-from codelab.takeover import (
+from codelab.import_records import (
     AnswerRecord,
     ApprovalRecord,
     CallRecord,
@@ -23,6 +22,7 @@ from codelab.takeover import (
     TurnRecord,
     derived_id,
 )
+from codelab.reference.values import as_id, as_json, as_text
 
 if TYPE_CHECKING:
     from codelab.reference.source import Row

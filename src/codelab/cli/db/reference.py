@@ -13,7 +13,7 @@ from codelab.cli.db.common import Report, env_file_option, json_option, load_ins
 from codelab.reference.keys import AUDIENCE, ISSUER
 
 if TYPE_CHECKING:
-    from codelab.adoption import Outcome
+    from codelab.reference_import import Outcome
 
 __all__ = ("import_reference",)
 
@@ -70,13 +70,13 @@ async def _import(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    from codelab.adoption import adopt
     from codelab.reference import read_token_key
+    from codelab.reference_import import import_reference
 
     installation = load_installation(env_file)
     key = read_token_key(keys, issuer, audience) if keys else None
     with rows_progress(quiet=as_json) as progress:
-        outcome = await adopt(
+        outcome = await import_reference(
             installation,
             agent_url=agent_db,
             auth_url=auth_db,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from codelab.auth import audit, inherited, repository
-from codelab.auth import repository_takeover as takeover
+from codelab.auth import repository_importing as rows
 from codelab.auth.passwords import is_bcrypt
 from codelab.auth.schemas import Origin
 from codelab.auth.seeds import CLIENT_ID
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from joserfc.jwk import OctKey
 
     from codelab.db import Transaction
-    from codelab.takeover import AuditRecord, ClientRecord, Tally, TokenKey, TokenRecord, UserRecord
+    from codelab.import_records import AuditRecord, ClientRecord, Tally, TokenKey, TokenRecord, UserRecord
 
 __all__ = ("find_owner", "take_over")
 
@@ -70,7 +70,7 @@ async def find_owner(tx: Transaction, name: str | None) -> tuple[str, str]:
     Raises:
         StartError: there is no such user, or without a name more than one; the line lists the names.
     """
-    active = await takeover.list_active_users(tx.session)
+    active = await rows.list_active_users(tx.session)
     if name is not None:
         user = await repository.find_user(tx.session, name)
         if user is not None:
@@ -84,15 +84,15 @@ async def find_owner(tx: Transaction, name: str | None) -> tuple[str, str]:
 
 
 async def _take_users(tx: Transaction, tally: Tally, users: Sequence[UserRecord]) -> None:
-    known = await takeover.known_ids(tx.session, "users", [user.id for user in users])
+    known = await rows.known_ids(tx.session, "users", [user.id for user in users])
     for user in users:
         if user.id in known:
             tally.of("users").already_there += 1
-        elif await takeover.has_user_like(tx.session, user.username, user.email):
+        elif await rows.has_user_like(tx.session, user.username, user.email):
             tally.skip("users", user.username, "somebody else has that name or that address here")
         else:
             values = {name: getattr(user, name) for name in user.__struct_fields__}
-            await takeover.add(tx.session, "users", **values)
+            await rows.add(tx.session, "users", **values)
             tally.of("users").imported += 1
             if not is_bcrypt(user.password_hash):
                 what = "the hash of the password is of an unknown kind; it cannot be used to log in"
@@ -108,7 +108,7 @@ def _map_scopes(scopes: Iterable[str], *, public: bool) -> str:
 
 
 async def _take_clients(tx: Transaction, tally: Tally, clients: Sequence[ClientRecord]) -> None:
-    known = await takeover.known_ids(tx.session, "oauth_clients", [client.id for client in clients])
+    known = await rows.known_ids(tx.session, "oauth_clients", [client.id for client in clients])
     for client in clients:
         if client.id in known:
             tally.of("clients").already_there += 1
@@ -126,7 +126,7 @@ async def _take_client(tx: Transaction, tally: Tally, client: ClientRecord) -> N
     scopes = _map_scopes(client.scopes, public=not client.is_confidential)
     grants = [grant for grant in client.grant_types if grant in _GRANTS]
     dropped = sorted((set(client.scopes) - set(scopes.split())) | (set(client.grant_types) - set(grants)))
-    await takeover.add(
+    await rows.add(
         tx.session,
         "oauth_clients",
         id=client.id,
@@ -151,10 +151,10 @@ async def _take_client(tx: Transaction, tally: Tally, client: ClientRecord) -> N
 
 
 async def _take_tokens(tx: Transaction, tally: Tally, tokens: Sequence[TokenRecord]) -> None:
-    known = await takeover.known_ids(tx.session, "refresh_tokens", [token.id for token in tokens])
+    known = await rows.known_ids(tx.session, "refresh_tokens", [token.id for token in tokens])
     hashes = {token.id: inherited.inherited_hash(token.jti_hash) for token in tokens}
-    known_hashes = await takeover.known_ids(tx.session, "refresh_tokens", hashes.values(), "jti_hash")
-    people = await takeover.known_ids(tx.session, "users", {token.user_id for token in tokens})
+    known_hashes = await rows.known_ids(tx.session, "refresh_tokens", hashes.values(), "jti_hash")
+    people = await rows.known_ids(tx.session, "users", {token.user_id for token in tokens})
     for token in tokens:
         if token.id in known or hashes[token.id] in known_hashes:
             tally.of("refresh_tokens").already_there += 1
@@ -167,7 +167,7 @@ async def _take_tokens(tx: Transaction, tally: Tally, tokens: Sequence[TokenReco
             tally.skip("refresh_tokens", token.id, "its client is confidential and gets a new secret")
             continue
         granted = set(_map_scopes(token.scopes, public=True).split()) & set(client.allowed_scopes.split())
-        await takeover.add(
+        await rows.add(
             tx.session,
             "refresh_tokens",
             id=token.id,
@@ -191,8 +191,8 @@ async def _keep_key(
     """Keep the key that proves the tokens, until the last of them ends."""
     kid, expires_at, at = inherited.key_id(key), max(token.expires_at for token in tokens), now()
     tally.of("keys").read = 1
-    if await takeover.known_ids(tx.session, "signing_keys", [kid], "kid"):
-        await takeover.extend_key(tx.session, kid, expires_at)
+    if await rows.known_ids(tx.session, "signing_keys", [kid], "kid"):
+        await rows.extend_key(tx.session, kid, expires_at)
         tally.of("keys").already_there = 1
         return
     tally.of("keys").imported = 1
@@ -211,8 +211,8 @@ async def _keep_key(
 
 
 async def _take_audit(tx: Transaction, tally: Tally, batch: Collection[AuditRecord]) -> None:
-    known = await takeover.known_ids(tx.session, "audit_logs", [record.id for record in batch])
-    people = await takeover.known_ids(tx.session, "users", {record.user_id for record in batch if record.user_id})
+    known = await rows.known_ids(tx.session, "audit_logs", [record.id for record in batch])
+    people = await rows.known_ids(tx.session, "users", {record.user_id for record in batch if record.user_id})
     for record in batch:
         if record.id in known:
             tally.of("audit_logs").already_there += 1
@@ -228,5 +228,5 @@ async def _take_audit(tx: Transaction, tally: Tally, batch: Collection[AuditReco
             reference_user_id=record.user_id,
             reference_data=record.data,
         )
-        await takeover.add(tx.session, "audit_logs", **row)
+        await rows.add(tx.session, "audit_logs", **row)
         tally.of("audit_logs").imported += 1

@@ -10,17 +10,17 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from codelab.agent.agents import load_agents
+from codelab.agent.importing.log import known_agent
+from codelab.agent.importing.rows import SessionRows
 from codelab.agent.ownership import PUBLIC_ID
-from codelab.agent.repository import takeover
-from codelab.agent.takeover.log import known_agent
-from codelab.agent.takeover.rows import SessionRows
-from codelab.takeover import AnswerRecord
+from codelab.agent.repository import importing
+from codelab.import_records import AnswerRecord
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from codelab.db import Transaction
-    from codelab.takeover import SessionRecord, Tally
+    from codelab.import_records import SessionRecord, Tally
 
 __all__ = ("fits_session_id", "take_over")
 
@@ -33,11 +33,11 @@ def fits_session_id(text: str) -> bool:
 async def take_over(tx: Transaction, sessions: AsyncIterator[SessionRecord], tally: Tally, owner_id: str) -> None:
     """Write sessions of a person in this transaction; one that is there already is left as it is."""
     async for record in sessions:
-        if await takeover.is_taken_over(tx.session, record.context_ids):
+        if await importing.is_taken_over(tx.session, record.context_ids):
             _count_rows(tally, record, "already_there")
             continue
         live = record.deleted_at is None
-        if live and await takeover.has_live_session(tx.session, owner_id, record.id):
+        if live and await importing.has_live_session(tx.session, owner_id, record.id):
             _count_rows(tally, record, "skipped")
             tally.skip("sessions", record.reference_id[:100], "its owner has another session of that id", rows=0)
             continue
@@ -86,16 +86,16 @@ async def _write(tx: Transaction, record: SessionRecord, tally: Tally, owner_id:
         "updated_at": record.context_updated_at,
         "switch_count": record.switch_count,
     }
-    session_db_id = await takeover.add_session(tx.session, session, context)
+    session_db_id = await importing.add_session(tx.session, session, context)
     owned = {"session_db_id": session_db_id}
-    keys = await takeover.add_turns(tx.session, [owned | turn for turn in rows.turns])
+    keys = await importing.add_turns(tx.session, [owned | turn for turn in rows.turns])
     for row in (*rows.messages, *rows.calls, *rows.approvals):
         row.update(owned, turn_db_id=keys[row["turn_db_id"]])
-    await takeover.add_rows(tx.session, "messages", rows.messages)
-    await takeover.add_rows(tx.session, "tool_calls", rows.calls)
-    await takeover.add_rows(tx.session, "pending_approvals", rows.approvals)
-    await takeover.add_rows(tx.session, "session_events", [owned | event for event in rows.events])
-    await takeover.add_rows(tx.session, "agent_switches", rows.switches(record.context_ids[0]))
+    await importing.add_rows(tx.session, "messages", rows.messages)
+    await importing.add_rows(tx.session, "tool_calls", rows.calls)
+    await importing.add_rows(tx.session, "pending_approvals", rows.approvals)
+    await importing.add_rows(tx.session, "session_events", [owned | event for event in rows.events])
+    await importing.add_rows(tx.session, "agent_switches", rows.switches(record.context_ids[0]))
 
 
 async def _taken(tx: Transaction, record: SessionRecord) -> set[str]:
@@ -107,7 +107,7 @@ async def _taken(tx: Transaction, record: SessionRecord) -> set[str]:
         messages |= {call.result.message_id for call in calls if call.result and call.result.message_id}
         approvals |= {call.approval.id for call in calls if call.approval}
     return (
-        await takeover.taken_ids(tx.session, "messages", "id", messages)
-        | await takeover.taken_ids(tx.session, "pending_approvals", "request_id", approvals)
-        | await takeover.taken_ids(tx.session, "agent_switches", "id", {switch.id for switch in record.switches})
+        await importing.taken_ids(tx.session, "messages", "id", messages)
+        | await importing.taken_ids(tx.session, "pending_approvals", "request_id", approvals)
+        | await importing.taken_ids(tx.session, "agent_switches", "id", {switch.id for switch in record.switches})
     )

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
-from codelab.agent import takeover as agent
-from codelab.auth import takeover as auth
+from codelab.agent import importing as agent
+from codelab.auth import importing as auth
 from codelab.auth.keys import open_key_file, read_key_file
 from codelab.db import Database, parse_url
 from codelab.db.migrate import alembic_config, current_revision
 from codelab.errors import StartError, Unavailable
+from codelab.import_records import Tally
 from codelab.reference import Accounts, Conversations, open_source
-from codelab.takeover import Tally
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from codelab.db import ModuleSchema, Transaction
+    from codelab.import_records import SessionRecord, TokenKey
     from codelab.installation import Installation, Store
     from codelab.reference import Source
-    from codelab.takeover import SessionRecord, TokenKey
 
-__all__ = ("Outcome", "Progress", "adopt")
+__all__ = ("Outcome", "Progress", "import_reference")
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class _DryRunError(Exception):
     """Take back what a unit of work did."""
 
 
-async def adopt(
+async def import_reference(
     installation: Installation,
     *,
     agent_url: str,

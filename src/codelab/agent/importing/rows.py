@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from codelab.agent import gate
+from codelab.agent.importing.log import MODEL, SessionLog
 from codelab.agent.providers import ToolCall
-from codelab.agent.takeover.log import MODEL, SessionLog
 from codelab.agent.tools import SWITCH_MODE
 from codelab.agent.turns.transcript import tool_calls_json
 from codelab.db import new_id
-from codelab.takeover import AnswerRecord, Note, ResultRecord
+from codelab.import_records import AnswerRecord, Note, ResultRecord
 from codelab.text import canonical_json, decode_lenient
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from codelab.takeover import ApprovalRecord, CallRecord, StrayRecord, TurnRecord
+    from codelab.import_records import ApprovalRecord, CallRecord, StrayRecord, TurnRecord
 
 __all__ = ("SessionRows",)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from codelab.agent.agents import Agent
-    from codelab.takeover import Note, SessionRecord
+    from codelab.import_records import Note, SessionRecord
 
 __all__ = ("MODEL", "SessionLog", "known_agent")
 
