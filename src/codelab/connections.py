@@ -66,27 +66,33 @@ def abort(scope: Scope) -> None:
 class Watch:
     """Drop a connection whose peer takes longer than ``seconds`` to accept one piece.
 
-    A timeout for each piece would cost more than to send it: here a timer runs once for many.
+    A timeout for each piece would cost more than to send it: here a timer runs once for many. Several tasks may send
+    on one connection; the clock starts anew whenever a piece of any of them was accepted.
     """
 
-    __slots__ = ("_loop", "_scope", "_seconds", "_since", "_timer")
+    __slots__ = ("_loop", "_scope", "_seconds", "_sending", "_since", "_timer")
 
     def __init__(self, scope: Scope, seconds: float) -> None:
         self._scope = scope
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
-        self._since: float | None = None
+        self._sending = 0
+        self._since = 0.0
         self._timer: TimerHandle | None = None
 
     async def over(self, sending: Awaitable[None]) -> None:
         """Wait until a piece is accepted; a dropped connection ends the wait as the loss of any connection does."""
-        self._since = self._loop.time()
+        if not self._sending:
+            self._since = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_later(self._seconds, self._look)
+        self._sending += 1
         try:
             await sending
         finally:
-            self._since = None
+            self._sending -= 1
+            if self._sending:
+                self._since = self._loop.time()
 
     def stop(self) -> None:
         """Stop watching."""
@@ -95,7 +101,7 @@ class Watch:
 
     def _look(self) -> None:
         self._timer = None
-        if self._since is None:
+        if not self._sending:
             return
         left = self._since + self._seconds - self._loop.time()
         if left <= 0:
