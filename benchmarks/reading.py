@@ -12,7 +12,7 @@ from sqlalchemy import Table, insert, select, update
 
 from benchmarks.processes import codelab, get, load
 from benchmarks.sides import Row, rounds_of
-from codelab.agent.models import Message, Session, SessionCounter, Turn
+from codelab.agent.models import AgentContext, Message, Session, SessionCounter, Turn
 from codelab.agent.storage import SCHEMA
 from codelab.db import Database, parse_url
 
@@ -97,6 +97,9 @@ async def _add(db: AsyncSession, session_id: str, sessions: int, messages: int) 
             for n in range(sessions)
         ],
     )
+    keys = (await db.execute(select(table.c.db_id).where(table.c.db_id != found.db_id))).scalars().all()
+    context = {"current_agent": "ask", "created_at": _AT, "updated_at": _AT, "switch_count": 0}
+    await _insert(db, AgentContext.__table__, [context | {"id": str(uuid4()), "session_db_id": key} for key in keys])
     await db.execute(update(SessionCounter).values(live_sessions=sessions + 1))
     turn = {"message_id": "m0", "state": "completed", "steps": 1, "input_tokens": 0, "output_tokens": 0}
     turns = [
