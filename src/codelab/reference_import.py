@@ -1,4 +1,4 @@
-"""Take over an installation of the reference system: the one place where its data meet both modules."""
+"""Import an installation of the reference system: the one place where its data meet both modules."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def import_reference(
     dry_run: bool,
     progress: Progress,
 ) -> Outcome:
-    """Take over both databases of the reference, ``auth`` first, each in one transaction.
+    """Import both databases of the reference, ``auth`` first, each in one transaction.
 
     ``key`` proves its refresh tokens, which are left out without it. ``owner`` is the name of the user who owns the
     sessions from now on. Safe to run again: what is there already is left as it is. A dry run takes everything back.
@@ -106,7 +106,7 @@ async def import_reference(
 
 async def _take_people(tx: Transaction, source: Source, key: TokenKey | None, wrapping: OctKey | None) -> Tally:
     tally, accounts = Tally(), Accounts(source)
-    await auth.take_over(
+    await auth.import_accounts(
         tx,
         tally,
         users=await accounts.users(tally),
@@ -130,7 +130,7 @@ async def _take_talks(tx: Transaction, source: Source, owner_id: str, progress: 
             yield record
             progress.advance(1)
 
-    await agent.take_over(tx, counted(), tally, owner_id)
+    await agent.import_sessions(tx, counted(), tally, owner_id)
     return tally
 
 

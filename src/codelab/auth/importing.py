@@ -1,4 +1,4 @@
-"""Take over people, clients, refresh tokens and the audit trail of another system."""
+"""Import people, clients, refresh tokens and the audit trail of another system."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from codelab.db import Transaction
     from codelab.import_records import AuditRecord, ClientRecord, Tally, TokenKey, TokenRecord, UserRecord
 
-__all__ = ("find_owner", "take_over")
+__all__ = ("find_owner", "import_accounts")
 
 _ADMIN, _WRITE, _DECIDE = "api:admin", "api:write", "approvals:decide"
 #: The grants that a client of the other system may go on using; later ones need settings that it never had.
@@ -32,7 +32,7 @@ _BATCH = 500
 _NAMES = 20
 
 
-async def take_over(
+async def import_accounts(
     tx: Transaction,
     tally: Tally,
     *,

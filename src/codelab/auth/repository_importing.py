@@ -1,4 +1,4 @@
-"""SQL of taking over people, programs and tokens of another system."""
+"""SQL of importing people, programs and tokens of another system."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from codelab.settings.variables import (
     number,
     one_of,
     optional,
-    thinking,
     variable,
     whole,
 )
@@ -22,6 +21,16 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 __all__ = ("AgentSettings",)
+
+
+def _thinking(value: str) -> str:
+    """Read how Anthropic's models think."""
+    if value.lower() in {"default", "adaptive", "off"}:
+        return value.lower()
+    try:
+        return str(whole(1024, 1_000_000)(value))
+    except ValueError:
+        raise ValueError("default, adaptive, off or a number of tokens from 1024 is expected") from None
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ class AgentSettings:
         "AGENT_RUNTIME__LLM_THINKING",
         "default",
         "How Anthropic's models think: `default` (as the model is made), `adaptive`, `off`, or a budget in tokens.",
-        thinking,
+        _thinking,
     )
     llm_max_output_tokens: int = variable(
         "AGENT_RUNTIME__LLM_MAX_OUTPUT_TOKENS",

@@ -24,7 +24,6 @@ __all__ = (
     "one_of",
     "optional",
     "path",
-    "thinking",
     "variable",
     "whole",
 )
@@ -115,16 +114,6 @@ def keep(value: str) -> timedelta | None:
     if found is None or not int(found[1]):
         raise ValueError("days like 30d, hours like 12h, or forever is expected")
     return timedelta(days=int(found[1])) if found[2] == "d" else timedelta(hours=int(found[1]))
-
-
-def thinking(value: str) -> str:
-    """Read how Anthropic's models think."""
-    if value.lower() in {"default", "adaptive", "off"}:
-        return value.lower()
-    try:
-        return str(whole(1024, 1_000_000)(value))
-    except ValueError:
-        raise ValueError("default, adaptive, off or a number of tokens from 1024 is expected") from None
 
 
 def networks(value: str) -> tuple[IPNetwork, ...]:

@@ -1,4 +1,4 @@
-"""Take over sessions that another system kept, as if their turns had been run here.
+"""Import sessions that another system kept, as if their turns had been run here.
 
 The rows and events are those that ``turns/transitions.py`` and ``turns/calls.py`` would have written, with the times of
 then; ``SessionRows`` builds them, this module decides what is taken.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from codelab.db import Transaction
     from codelab.import_records import SessionRecord, Tally
 
-__all__ = ("fits_session_id", "take_over")
+__all__ = ("fits_session_id", "import_sessions")
 
 
 def fits_session_id(text: str) -> bool:
@@ -30,10 +30,10 @@ def fits_session_id(text: str) -> bool:
     return re.fullmatch(PUBLIC_ID, text) is not None
 
 
-async def take_over(tx: Transaction, sessions: AsyncIterator[SessionRecord], tally: Tally, owner_id: str) -> None:
+async def import_sessions(tx: Transaction, sessions: AsyncIterator[SessionRecord], tally: Tally, owner_id: str) -> None:
     """Write sessions of a person in this transaction; one that is there already is left as it is."""
     async for record in sessions:
-        if await importing.is_taken_over(tx.session, record.context_ids):
+        if await importing.is_imported(tx.session, record.context_ids):
             _count_rows(tally, record, "already_there")
             continue
         live = record.deleted_at is None

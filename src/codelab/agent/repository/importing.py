@@ -1,4 +1,4 @@
-"""SQL of taking over whole sessions: rows as they will stay, in bulk."""
+"""SQL of importing whole sessions: rows as they will stay, in bulk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("add_rows", "add_session", "add_turns", "has_live_session", "is_taken_over", "taken_ids")
+__all__ = ("add_rows", "add_session", "add_turns", "has_live_session", "is_imported", "taken_ids")
 
 sessions = cast("Table", Session.__table__)
 contexts = cast("Table", AgentContext.__table__)
@@ -38,7 +38,7 @@ TABLES: dict[str, Table] = {
 _CHUNK = 500
 
 
-async def is_taken_over(db: AsyncSession, context_ids: Collection[str]) -> bool:
+async def is_imported(db: AsyncSession, context_ids: Collection[str]) -> bool:
     """Tell whether a session was made with one of these ids of its agent context."""
     return bool((await db.execute(select(exists().where(contexts.c.id.in_(context_ids))))).scalar_one())
 
