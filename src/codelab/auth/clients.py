@@ -5,15 +5,15 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
-from codelab.auth import repository
 from codelab.auth.errors import InvalidClient, OAuthError
+from codelab.auth.repository import clients
 from codelab.auth.tokens import hash_token
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.auth.forms import ClientCredentials
-    from codelab.auth.repository import ClientRecord
+    from codelab.auth.repository.clients import ClientRecord
 
 __all__ = ("authenticate_client", "check_grant", "grant_scope", "narrow_scope")
 
@@ -25,7 +25,7 @@ async def authenticate_client(session: AsyncSession, credentials: ClientCredenti
         InvalidClient: unknown, or a confidential client without its secret.
         OAuthError: the client is disabled (``invalid_grant``).
     """
-    client = await repository.find_client(session, credentials.client_id)
+    client = await clients.find_client(session, credentials.client_id)
     if client is None:
         raise InvalidClient("Unknown client")
     if client.is_confidential or client.client_secret_hash is not None:

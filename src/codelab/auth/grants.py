@@ -6,11 +6,11 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from codelab.auth import repository
 from codelab.auth.clients import authenticate_client, check_grant, grant_scope, narrow_scope
 from codelab.auth.errors import OAuthError, WrongCredentials
 from codelab.auth.forms import read_client_credentials, require
 from codelab.auth.passwords import MAX_PASSWORD_BYTES
+from codelab.auth.repository import tokens, users
 from codelab.auth.schemas import TokenAnswer
 from codelab.auth.tokens import hash_token, new_refresh_token
 from codelab.db import new_id, now
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from codelab.auth.audit import Audit
     from codelab.auth.inherited import InheritedTokens
     from codelab.auth.passwords import Passwords
-    from codelab.auth.repository import ClientRecord, RotatedRecord, UserRecord
+    from codelab.auth.repository.clients import ClientRecord
+    from codelab.auth.repository.tokens import RotatedRecord
+    from codelab.auth.repository.users import UserRecord
     from codelab.auth.schemas import Origin
     from codelab.auth.tokens import AccessTokens
     from codelab.db import Database, Transaction
@@ -80,8 +82,8 @@ class Grants:
         # Twice: another login may have renewed the hash meanwhile, or somebody may have changed the password.
         for _ in range(2):
             async with self._database.read() as session:
-                user = await repository.find_user_by_login(session, login)
-                with_bcrypt = await repository.has_bcrypt_hashes(session)
+                user = await users.find_user_by_login(session, login)
+                with_bcrypt = await users.has_bcrypt_hashes(session)
             # No transaction is open while argon2 runs. Nobody can tell from the time whether the name exists.
             stored = user.password_hash if user else None
             right, new_hash = await self._passwords.verify(password, stored, with_bcrypt=with_bcrypt)
@@ -107,7 +109,7 @@ class Grants:
 
         async def unit(transaction: Transaction) -> bool:
             session = transaction.session
-            if not await repository.record_login(session, user, at, new_hash):
+            if not await users.record_login(session, user, at, new_hash):
                 return False
             if refresh_token is not None:
                 await self._keep(session, client, refresh_token, user_id=user.id, scope=scope, at=at)
@@ -142,7 +144,7 @@ class Grants:
         proven = self._inherited.verify(shown)
         old_hash = proven.jti_hash if proven else hash_token(shown)
         async with self._database.read() as session:
-            known = await repository.find_refresh_token(session, old_hash)
+            known = await tokens.find_refresh_token(session, old_hash)
         # Another client's token is unknown to this one, so that it learns nothing and harms nobody.
         if known is None or known.client_id != client.client_id or (proven and proven.user_id != known.user_id):
             raise _invalid_grant("Invalid refresh token")
@@ -152,7 +154,7 @@ class Grants:
 
         async def unit(transaction: Transaction) -> RotatedRecord | None:
             session = transaction.session
-            rotated = await repository.rotate_refresh_token(session, old_hash, client.client_id, at)
+            rotated = await tokens.rotate_refresh_token(session, old_hash, client.client_id, at)
             if rotated is None:
                 await self._judge_replay(session, client, old_hash, origin, at)
                 return None
@@ -181,12 +183,12 @@ class Grants:
         self, session: AsyncSession, client: ClientRecord, jti_hash: str, origin: Origin, at: datetime
     ) -> None:
         """Revoke the family when a token comes back long after it was rotated."""
-        known = await repository.find_refresh_token(session, jti_hash)
+        known = await tokens.find_refresh_token(session, jti_hash)
         if known is None or known.revoked_at is None or at - known.revoked_at <= timedelta(seconds=REPLAY_SECONDS):
             return
-        if not await repository.is_rotated(session, known.family_id, jti_hash):
+        if not await tokens.is_rotated(session, known.family_id, jti_hash):
             return
-        ended = await repository.revoke_family(session, known.family_id, at)
+        ended = await tokens.revoke_family(session, known.family_id, at)
         self._audit.record(
             session,
             "token_reuse",
@@ -209,7 +211,7 @@ class Grants:
         at: datetime,
         **inherited: Any,
     ) -> None:
-        await repository.insert_refresh_token(
+        await tokens.insert_refresh_token(
             session,
             **{
                 "id": new_id(),

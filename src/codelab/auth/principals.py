@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from codelab.auth import repository
+from codelab.auth.repository import users
 from codelab.auth.seeds import ADMIN
 from codelab.auth.tokens import refuse
 from codelab.identity import SCOPES, Principal
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from codelab.auth.repository import UserRecord
+    from codelab.auth.repository.users import UserRecord
     from codelab.auth.tokens import AccessTokens
     from codelab.db import Database
 
@@ -92,7 +92,7 @@ class Principals:
             scopes = frozenset(claims["scope"].split())
             verified = _Verified(claims["sub"], claims["client_id"], scopes, float(claims["exp"]))
             self._verified.put(key, verified)
-        user = await self._active_user(verified.subject, repository.find_user_by_id)
+        user = await self._active_user(verified.subject, users.find_user_by_id)
         return Principal(
             subject=user.id,
             username=user.username,
@@ -106,13 +106,13 @@ class Principals:
         wanted, active = list(subjects), set[str]()
         async with self._database.read() as session:
             for first in range(0, len(wanted), _CHUNK):
-                active |= await repository.find_active_users(session, wanted[first : first + _CHUNK])
+                active |= await users.find_active_users(session, wanted[first : first + _CHUNK])
         return active
 
     async def _find_local(self, token: str) -> Principal:
         if self._local_secret is None or not hmac.compare_digest(token.encode(errors="replace"), self._local_secret):
             raise refuse("The access token is not valid.")
-        user = await self._active_user(ADMIN, repository.find_user)
+        user = await self._active_user(ADMIN, users.find_user)
         return Principal(subject=user.id, username=user.username, client_id=LOCAL_CLIENT_ID, scopes=frozenset(SCOPES))
 
     async def _active_user(
