@@ -11,11 +11,17 @@ from litestar.plugins import InitPlugin
 from codelab.auth.audit import Audit
 from codelab.auth.cleaning import clean
 from codelab.auth.grants import Grants
+from codelab.auth.grants.client_credentials import ClientCredentialsGrant
+from codelab.auth.grants.issuing import Issuing
+from codelab.auth.grants.password import PasswordGrant
+from codelab.auth.grants.refresh import RefreshGrant
 from codelab.auth.inherited import InheritedTokens
 from codelab.auth.keys import KeyRing
+from codelab.auth.logins import Logins
 from codelab.auth.middleware import BearerMiddleware
 from codelab.auth.passwords import Passwords
 from codelab.auth.principals import Principals
+from codelab.auth.resources import Audiences
 from codelab.auth.routes import create_routes
 from codelab.auth.seeds import plant
 from codelab.auth.storage import SCHEMA
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     from litestar import Litestar
     from litestar.config.app import AppConfig
 
+    from codelab.auth.grants import Grant
     from codelab.identity import Principal
     from codelab.settings import AuthSettings
 
@@ -57,10 +64,20 @@ class AuthModule(InitPlugin):
         self._db_wait = db_wait
         self._keys = KeyRing(self.database, settings.key_encryption_key_file)
         self._passwords = Passwords()
-        self._tokens = AccessTokens(self._keys, issuer=issuer, audience=settings.jwt_audience)
+        audiences = Audiences(issuer, settings.jwt_audience)
+        self._tokens = AccessTokens(self._keys, issuer=issuer, audiences=audiences)
         self._inherited = InheritedTokens(self.database, settings.key_encryption_key_file)
         self._audit = Audit(self.database, settings.key_encryption_key_file)
-        self._grants = Grants(self.database, self._tokens, self._passwords, self._inherited, self._audit)
+        self._logins = Logins(self.database, self._passwords, self._audit)
+        issuing = Issuing(self._tokens, audiences)
+        grants: dict[str, Grant] = {
+            "refresh_token": RefreshGrant(self.database, self._audit, issuing, self._inherited),
+            "client_credentials": ClientCredentialsGrant(self.database, self._audit, issuing),
+            "password": PasswordGrant(self._logins, issuing),
+        }
+        if not settings.password_grant:
+            grants.pop("password")
+        self._grants = Grants(self.database, grants)
         self.upkeep = Upkeep("auth", lambda: clean(self.database, settings, self._audit.chain))
         self._principals = Principals(self.database, self._tokens, local_secret)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Audit", "Event", "Past", "chain_key", "describe")
 
-Event = Literal["login_success", "login_failed", "token_refresh", "token_reuse"]
+Event = Literal["login_success", "login_failed", "client_login", "token_refresh", "token_reuse"]
 
 _MAX_TEXT = 512
 _MAX_ADDRESS = 45

@@ -72,6 +72,7 @@ async def _plant(transaction: Transaction, settings: AuthSettings, password_hash
         password_hash=password_hash,
         is_active=True,
         is_verified=True,
+        is_admin=True,
         created_at=at,
         updated_at=at,
     )

@@ -10,9 +10,11 @@ from codelab.auth.models import OAuthClient
 from codelab.auth.repository.common import insert_if_absent
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("ClientRecord", "find_client", "insert_client_if_absent", "set_client_lifetimes")
+__all__ = ("ClientRecord", "find_client", "insert_client_if_absent", "note_first_use", "set_client_lifetimes")
 
 _clients = cast("Table", OAuthClient.__table__)
 
@@ -29,6 +31,11 @@ class ClientRecord(NamedTuple):
     access_token_lifetime: int
     refresh_token_lifetime: int
     is_active: bool
+    name: str
+    redirect_uris: list[str]
+    token_endpoint_auth_method: str | None
+    is_registered: bool
+    last_used_at: datetime | None
 
 
 _CLIENT = tuple(_clients.c[name] for name in ClientRecord._fields)
@@ -53,3 +60,9 @@ async def set_client_lifetimes(session: AsyncSession, client_id: str, *, access:
         .where(_clients.c.client_id == client_id, ~same)
         .values(access_token_lifetime=access, refresh_token_lifetime=refresh)
     )
+
+
+async def note_first_use(session: AsyncSession, client_id: str, at: datetime) -> None:
+    """Note that a client was given something, so that it is not taken for abandoned."""
+    unused = (_clients.c.client_id == client_id) & _clients.c.last_used_at.is_(None)
+    await session.execute(update(_clients).where(unused).values(last_used_at=at, updated_at=_clients.c.updated_at))

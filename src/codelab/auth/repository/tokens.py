@@ -34,6 +34,8 @@ class RefreshRecord(NamedTuple):
     user_id: str
     client_id: str
     scope: str
+    resource: str | None
+    auth_time: datetime | None
     expires_at: datetime
     revoked: bool
     revoked_at: datetime | None
@@ -46,6 +48,8 @@ class RotatedRecord(NamedTuple):
     family_id: str
     user_id: str
     scope: str
+    resource: str | None
+    auth_time: datetime | None
 
 
 _REFRESH = (*(_refresh_tokens.c[name] for name in RefreshRecord._fields[:-1]), _users.c.is_active)

@@ -36,6 +36,9 @@ class UserRecord(NamedTuple):
     username: str
     password_hash: str
     is_active: bool
+    is_admin: bool
+    email: str
+    is_verified: bool
 
 
 _USER = tuple(_users.c[name] for name in UserRecord._fields)
