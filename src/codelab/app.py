@@ -104,7 +104,7 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
     app.state.auth = auth
     app.state.agent = agent
     app.state.max_body = max_body
-    known = AllowedHosts(Handshakes(app.asgi_handler), issuer, settings.server.allowed_hosts)
+    known = AllowedHosts(auth.surround(Handshakes(app.asgi_handler)), issuer, settings.server.allowed_hosts)
     app.state.observer = app.asgi_handler = Observer(known, metrics)
     return app
 

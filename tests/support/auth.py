@@ -117,10 +117,10 @@ class RunningAuth:
 
 @asynccontextmanager
 async def running_auth(
-    settings: AuthSettings, local_secret: str | None = None, hasher: PasswordHasher = CHEAP
+    settings: AuthSettings, local_secret: str | None = None, hasher: PasswordHasher = CHEAP, issuer: str = ISSUER
 ) -> AsyncIterator[RunningAuth]:
     """Start an application that has nothing but module ``auth``, one route with a guard and one without."""
-    module = AuthModule(settings, issuer=ISSUER, local_secret=local_secret)
+    module = AuthModule(settings, issuer=issuer, local_secret=local_secret)
     module._passwords._hasher = hasher
     app = Litestar(
         [_me, _public],
@@ -129,6 +129,6 @@ async def running_auth(
         openapi_config=OpenAPIConfig(title="auth", version="0"),
         logging_config=None,
     )
-    app.asgi_handler = Observer(app.asgi_handler, Metrics())
+    app.asgi_handler = Observer(module.surround(app.asgi_handler), Metrics())
     async with talking(app) as http:
         yield RunningAuth(module, http, settings)
