@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from codelab.agent.storage import STORAGE
+from codelab.db import parse_url
+from codelab.storage.check import check
 from tests.agent.providers.upstream import text_answer
 from tests.agent.transcripts import END, call, calls_answer, last, types
 from tests.support.sockets import socket_of
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     from tests.agent.conftest import Serve
     from tests.agent.providers.upstream import Upstream
+    from tests.support.databases import DatabaseUrls
     from tests.support.server import Event, Person, Running
 
 READ = call("read_file", {"path": "a"}, id="read")
@@ -315,6 +319,17 @@ class TestLeaving:
 
             assert types(events).count("tool.completed") == 1
             assert types(events).count("approval.resolved") == 2
+
+    async def test_the_database_is_whole_while_a_person_is_asked(
+        self, model: Upstream, hasty: Person, migrated: DatabaseUrls
+    ) -> None:
+        """`codelab db check` finds no fault in a call of unknown outcome."""
+        model.play(calls_answer(WRITE))
+        session = await writing(hasty)
+        await claim(hasty, session, "write", "gone")
+        await asked_about(hasty, session)
+
+        assert (await check(parse_url(migrated.agent, ""), STORAGE)).whole
 
     async def test_a_cancel_closes_the_question(self, model: Upstream, hasty: Person) -> None:
         """Nothing is left open."""

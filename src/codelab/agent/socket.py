@@ -14,7 +14,7 @@ from litestar.exceptions import WebSocketDisconnect
 from codelab.agent.frames import FrameError, event_frame, read_frame, refusal_frame, reply_frame
 from codelab.agent.log import End
 from codelab.agent.stream import ENDS
-from codelab.connections import abort
+from codelab.connections import Watch, abort
 from codelab.problems import describe
 
 if TYPE_CHECKING:
@@ -42,10 +42,6 @@ CLOSE_CODES = {
 }
 
 
-class _Unread(Exception):
-    """The client does not take what is sent."""
-
-
 class SessionSocket:
     """Carry one accepted WebSocket to its end."""
 
@@ -65,6 +61,7 @@ class SessionSocket:
         self._commands = commands
         self._client = client
         self._send_timeout = send_timeout
+        self._watch = Watch(socket.scope, send_timeout)
 
     async def serve(self, log: EventLog, readers: Readers, session_db_id: int, after: int) -> None:
         """Send events and answer commands until either side ends it."""
@@ -78,10 +75,8 @@ class SessionSocket:
                 events.cancel()
                 commands.cancel()
                 results = await asyncio.gather(events, commands, return_exceptions=True)
+                self._watch.stop()
         for result in results:
-            if isinstance(result, _Unread):
-                abort(self._socket.scope)
-                return
             if isinstance(result, Exception):
                 raise result
         if subscription.end is not None:
@@ -117,10 +112,7 @@ class SessionSocket:
 
     async def _send(self, text: str) -> None:
         try:
-            async with asyncio.timeout(self._send_timeout):
-                await self._socket.send_text(text)
-        except TimeoutError:
-            raise _Unread from None
+            await self._watch.over(self._socket.send_text(text))
         except WebSocketDisconnect:
             # The other task is told as well, and ends this one.
             await asyncio.Event().wait()

@@ -104,11 +104,7 @@ class ModelCaller:
         usage: Usage | None = None
         begun = False
 
-        async def write(message_id: str, offset: int, text: str) -> None:
-            if offset:
-                await self._ticks.write(turn.id, turn.session_db_id, message_id, offset, text)
-                return
-
+        async def begin(message_id: str, text: str) -> None:
             async def unit(tx: Transaction) -> None:
                 if await still_running(tx, turn.session_db_id, turn.id) is not None:
                     await self._transitions.begin_answer(
@@ -117,7 +113,10 @@ class ModelCaller:
 
             await self._database.write(unit)
 
-        async with open_answer(write) as answer, contextlib.aclosing(self._client.stream(request)) as deltas:
+        async with (
+            open_answer(turn, self._ticks, begin) as answer,
+            contextlib.aclosing(self._client.stream(request)) as deltas,
+        ):
             try:
                 async for delta in deltas:
                     if isinstance(delta, Usage):
