@@ -77,7 +77,8 @@ async def every_event(model: Upstream, ada: Person) -> list[Event]:
     await ada.decide(session, approvals["reject"], "reject", feedback="no")
     changed = {"path": "b", "content": "c"}
     await ada.decide(session, approvals["edit"], "edit", modified_arguments=changed)
-    await ada.answer(session, "read", error="not there")
+    await ada.http.post(f"/api/v1/sessions/{session}/tool-calls/read/claim", json={"client_id": "me"})
+    await ada.answer(session, "read", error="not there", client_id="me")
     await ada.answer(session, "approve", result={"ok": True})
     await ada.answer(session, "edit", result=None)
     await ada.until(session, "turn.completed")

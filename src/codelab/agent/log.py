@@ -40,6 +40,7 @@ EVENT_TYPES = (
     "message.delta",
     "message.completed",
     "tool.requested",
+    "tool.claimed",
     "tool.completed",
     "approval.requested",
     "approval.resolved",

@@ -22,6 +22,7 @@ from codelab.agent.storage import SCHEMA
 from codelab.agent.turns import (
     ApprovalService,
     CallTransitions,
+    ClaimService,
     ModelCaller,
     QueueService,
     Runner,
@@ -47,8 +48,8 @@ __all__ = ("AgentModule",)
 
 #: The model's name where no server is set.
 FAKE_MODEL = "fake-llm"
-#: Seconds between two looks at who may still read.
-CHECK_READERS = 0.5
+#: Seconds between two looks at who may still read, and at the clients that have calls.
+CHECK_READERS = CHECK_CLAIMS = 0.5
 
 
 class AgentModule(InitPlugin):
@@ -79,9 +80,13 @@ class AgentModule(InitPlugin):
         model = (settings.llm_model or FAKE_MODEL) if settings.llm_proxy_url else FAKE_MODEL
         self.log = EventLog(self.database)
         self.readers = Readers(still_valid)
-        self._jobs = Jobs(Job("readers", CHECK_READERS, self.readers.end_invalid))
         self.upkeep = Upkeep("agent", lambda: clean(self.database, settings))
         calls = CallTransitions(self.log)
+        self.claims = ClaimService(self.database, self.log, calls, self.readers, grace=settings.claim_grace_seconds)
+        self._jobs = Jobs(
+            Job("readers", CHECK_READERS, self.readers.end_invalid),
+            Job("claims", CHECK_CLAIMS, self.claims.release_abandoned),
+        )
         transitions = Transitions(self.log, calls, agents, new_id())
         policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
         caller = ModelCaller(self.database, self.log, transitions, client, policy)
@@ -110,7 +115,7 @@ class AgentModule(InitPlugin):
             max_message_bytes=settings.max_message_bytes,
             max_result_bytes=settings.max_result_bytes,
         )
-        self.commands = Commands(self.turns, self.approvals)
+        self.commands = Commands(self.turns, self.approvals, self.claims)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the module to an application."""
@@ -120,6 +125,7 @@ class AgentModule(InitPlugin):
         app_config.dependencies |= {
             "sessions": Provide(lambda: self.sessions, sync_to_thread=False),
             "approvals": Provide(lambda: self.approvals, sync_to_thread=False),
+            "claims": Provide(lambda: self.claims, sync_to_thread=False),
             "commands": Provide(lambda: self.commands, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),

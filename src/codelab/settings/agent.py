@@ -129,6 +129,12 @@ class AgentSettings:
     max_steps: int = variable(
         "AGENT_RUNTIME__MAX_STEPS", "50", "Model calls in one turn before it fails.", whole(1, 10_000)
     )
+    claim_grace_seconds: float = variable(
+        "AGENT_RUNTIME__CLAIM_GRACE_SECONDS",
+        "30",
+        "Seconds that a client which runs a tool call may be away before the call is taken from it.",
+        number(0.1, 86_400),
+    )
     send_timeout: float = variable(
         "AGENT_RUNTIME__SEND_TIMEOUT",
         "30",

@@ -10,6 +10,7 @@ from codelab.agent import gate
 from codelab.agent.importing.log import MODEL, SessionLog
 from codelab.agent.providers import ToolCall
 from codelab.agent.tools import SWITCH_MODE
+from codelab.agent.turns.calls import TOOL
 from codelab.agent.turns.transcript import tool_calls_json
 from codelab.db import new_id
 from codelab.import_records import AnswerRecord, Note, ResultRecord
@@ -151,6 +152,8 @@ class SessionRows(SessionLog):
             "tool_name": call.tool_name,
             "arguments": call.arguments,
             "approval_id": approval_id,
+            "attempt": 1,
+            "claim": None,
         }
         self.event("tool.requested", at, data)
 
@@ -163,7 +166,7 @@ class SessionRows(SessionLog):
             {
                 "id": approval_id,
                 "request_id": approval_id,
-                "request_type": "tool",
+                "request_type": TOOL,
                 "subject": call.tool_name,
                 "turn_db_id": len(self.turns),
                 "call_id": call.id,
@@ -183,6 +186,7 @@ class SessionRows(SessionLog):
         )
         data = {
             "approval_id": approval_id,
+            "request_type": TOOL,
             "call_id": call.id,
             "turn_id": turn_id,
             "tool_name": call.tool_name,
@@ -225,6 +229,7 @@ class SessionRows(SessionLog):
                 "tool_name": call.tool_name,
                 "arguments": canonical_json(call.arguments),
                 "edited": False,
+                "attempt": 1,
                 "state": state,
                 "completed_seq": completed_seq,
                 "created_at": answer.at,

@@ -9,6 +9,7 @@ from codelab.agent.ownership import require_session
 from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.schemas import AgentContextInfo, ContextAnswer, MessageAccepted, ToolResultTaken, TurnState
 from codelab.agent.turns.calls import switch_agent
+from codelab.agent.turns.claims import open_for_result
 from codelab.db import new_id
 from codelab.errors import BadRequest, Conflict, NotFound, TooLarge
 from codelab.text import canonical_json
@@ -120,12 +121,14 @@ class TurnService:
         result: Any,
         error: str | None,
         once: Once | None = None,
+        *,
+        client: str | None = None,
     ) -> ToolResultTaken:
-        """Take the client's result of a call, once; a repeated one gets what was recorded.
+        """Take a client's result of a call, once; a repeated one gets what was recorded.
 
         Raises:
             NotFound: no such session of this person, or no such call in it.
-            Conflict: a person has not approved the call yet.
+            Conflict: a person has not approved the call yet, or another client runs it.
             TooLarge: it is over ``AGENT_RUNTIME__MAX_RESULT_BYTES``.
         """
         if len(canonical_json(error if error is not None else result).encode()) > self._max_result_bytes:
@@ -137,12 +140,11 @@ class TurnService:
             call = await turns.find_call(tx.session, session.db_id, call_id)
             if call is None:
                 raise NotFound(f"call_id: this session has no call {call_id!r}", code="unknown_call", field="call_id")
-            if call.state == "awaiting_approval":
-                raise Conflict("A person has not approved this call yet.", code="approval_pending", field="call_id")
-            if call.state != "requested":
+            if call.completed_seq is not None:
                 return ToolResultTaken(call_id=call_id, status=call.state, seq=call.completed_seq)
             turn = await turns.find_active(tx.session, session.db_id)
             assert turn is not None
+            await open_for_result(self._calls, tx, turn, call, client)
             status = "failed" if error is not None else "completed"
             seq = await self._calls.answer(tx, turn, call, status, result=result, error=error)
             await self._runner.resume_when_answered(tx, turn)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from codelab.agent import gate
 from codelab.agent.repository import approvals, events, messages, turns
 from codelab.agent.turns.calls import CallTransitions, unique_calls
@@ -162,8 +160,7 @@ class Transitions:
         pending = {row.call_id: row for row in await approvals.list_pending(tx.session, turn.session_db_id)}
         for call in await turns.list_open_calls(tx.session, turn.db_id):
             if (row := pending.get(call.call_id)) is not None:
-                await approvals.resolve(tx.session, row.request_id, status="cancelled", decision=None, decided_by=None)
-                await self._calls.tell_resolved(tx, turn, row, "cancelled", None, msgspec.json.decode(row.arguments))
+                await self._calls.withdraw(tx, turn, row)
             await self._calls.answer(tx, turn, call, "cancelled", error=reason)
 
     @staticmethod
