@@ -13,7 +13,9 @@ from codelab.text import Input, reject_unstorable, scrub, scrub_json
 
 __all__ = ("MessageAccepted", "NewMessage", "Queue", "QueuedTurn", "ToolResult", "ToolResultTaken", "TurnState")
 
-DeliveryWord = Annotated[str, Meta(pattern=r"^(queue|reject)$(?!\n)", extra_json_schema={"enum": ["queue", "reject"]})]
+DeliveryWord = Annotated[
+    str, Meta(pattern=r"^(queue|steer|reject)$(?!\n)", extra_json_schema={"enum": ["queue", "steer", "reject"]})
+]
 
 
 class NewMessage(Input):

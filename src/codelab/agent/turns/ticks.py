@@ -27,16 +27,17 @@ class Ticks:
     A transaction for each stream would cost more than the streams themselves when there are hundreds.
     """
 
-    def __init__(self, database: Database, log: EventLog) -> None:
+    def __init__(self, database: Database, log: EventLog, owner: str) -> None:
         self._database = database
         self._log = log
+        self._owner = owner
         self._waiting: list[tuple[Delta, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
 
     async def write(self, turn_id: str, session_db_id: int, message_id: str, offset: int, text: str) -> None:
-        """Append a ``message.delta`` and return after its commit; nothing happens when the turn does not run any more.
+        """Append a ``message.delta`` and return after its commit.
 
-        Raises what the database raised.
+        Nothing happens when the turn does not run any more, or is another process'. Raises what the database raised.
         """
         data = canonical_json({"message_id": message_id, "offset": offset, "text": text})
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -71,7 +72,7 @@ class Ticks:
 
     async def _commit(self, deltas: Sequence[Delta]) -> None:
         async def unit(tx: Transaction) -> None:
-            await self._log.append_deltas(tx, deltas)
+            await self._log.append_deltas(tx, deltas, self._owner)
 
         await self._database.write(unit)
 
