@@ -87,9 +87,13 @@ class TurnService:
             turn_db_id = await turns.add(
                 tx.session, turn_id=turn_id, session_db_id=session.db_id, message_id=message_id
             )
-            data = {"message_id": message_id, "turn_id": joined or turn_id, "role": "user", "content": content}
-            if joined:
-                data["delivery"] = "steer"
+            data = {
+                "message_id": message_id,
+                "turn_id": joined or turn_id,
+                "role": "user",
+                "content": content,
+                "delivery": "steer" if joined else "queue",
+            }
             seq = await self._log.append(tx, session.db_id, ("message.created", data), messages=1)
             await messages.add(
                 tx.session,
