@@ -29,8 +29,9 @@ from codelab.agent.turns import (
     Transitions,
     TurnService,
 )
+from codelab.agent.turns.lease import Lease, Leases
 from codelab.agent.turns.window import ContextLimits
-from codelab.db import Database, Limits, new_id, parse_url
+from codelab.db import Database, Limits, parse_url
 from codelab.db.jobs import Job, Jobs
 from codelab.db.upkeep import Upkeep
 from codelab.errors import StartError
@@ -83,24 +84,28 @@ class AgentModule(InitPlugin):
         self.upkeep = Upkeep("agent", lambda: clean(self.database, settings))
         calls = CallTransitions(self.log)
         self.claims = ClaimService(self.database, self.log, calls, self.readers, grace=settings.claim_grace_seconds)
-        self._jobs = Jobs(
-            Job("readers", CHECK_READERS, self.readers.end_invalid),
-            Job("claims", CHECK_CLAIMS, self.claims.release_abandoned),
-        )
-        transitions = Transitions(self.log, calls, agents, new_id())
+        lease = Lease(settings.lease_seconds)
+        transitions = Transitions(self.log, calls, agents, lease)
         policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
-        caller = ModelCaller(self.database, self.log, transitions, client, policy)
+        caller = ModelCaller(self.database, self.log, transitions, client, policy, lease)
         self.runner = Runner(
             self.database,
             self.log,
             transitions,
             agents,
             caller,
+            Leases(self.database, lease),
             model=model,
             limits=ContextLimits(
                 settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars
             ),
             max_steps=settings.max_steps,
+            resumes=settings.on_restart == "resume",
+        )
+        self._jobs = Jobs(
+            Job("readers", CHECK_READERS, self.readers.end_invalid),
+            Job("claims", CHECK_CLAIMS, self.claims.release_abandoned),
+            Job("leases", settings.lease_seconds / 3, self.runner.keep_leases),
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
         self.queue = QueueService(self.database, transitions)
@@ -152,7 +157,7 @@ class AgentModule(InitPlugin):
     async def _lifespan(self, _app: Litestar) -> AsyncIterator[None]:
         try:
             await self.database.start(self._db_wait, alone=True)
-            await self.runner.recover()
+            await self.runner.recover(proven=True)  # whoever worked on a turn had the lock that is ours now
             self._jobs.start()
             self.upkeep.start()
             yield

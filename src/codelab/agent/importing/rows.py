@@ -41,6 +41,7 @@ class SessionRows(SessionLog):
         self.switch_until(turn.at)
         turn_id, message_id = new_id(), self.own(turn.message_id)
         created = {"message_id": message_id, "turn_id": turn_id, "role": "user", "content": turn.content}
+        created["delivery"] = "queue"
         seq = self.event("message.created", turn.at, created)
         self.message(message_id, seq, "user", turn.content, turn.at, metadata_json=turn.metadata)
         self.event("turn.started", turn.at, {"turn_id": turn_id, "message_id": message_id, "agent": self._agent})

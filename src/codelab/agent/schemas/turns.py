@@ -29,7 +29,9 @@ __all__ = (
 CallId = Annotated[str, Meta(max_length=255)]
 ClientId = Annotated[str, Meta(pattern=CLIENT_ID)]
 
-DeliveryWord = Annotated[str, Meta(pattern=r"^(queue|reject)$(?!\n)", extra_json_schema={"enum": ["queue", "reject"]})]
+DeliveryWord = Annotated[
+    str, Meta(pattern=r"^(queue|steer|reject)$(?!\n)", extra_json_schema={"enum": ["queue", "steer", "reject"]})
+]
 
 
 class NewMessage(Input):

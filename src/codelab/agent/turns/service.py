@@ -10,6 +10,7 @@ from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.schemas import AgentContextInfo, ContextAnswer, MessageAccepted, ToolResultTaken, TurnState
 from codelab.agent.turns.calls import switch_agent
 from codelab.agent.turns.claims import open_for_result
+from codelab.agent.turns.steering import STEERS
 from codelab.db import new_id
 from codelab.errors import BadRequest, Conflict, NotFound, TooLarge
 from codelab.text import canonical_json
@@ -65,7 +66,7 @@ class TurnService:
         delivery: str = "queue",
         once: Once | None = None,
     ) -> MessageAccepted:
-        """Take a user's message and queue the turn that answers it.
+        """Take a user's message and queue the turn that answers it; one that steers joins the active turn.
 
         Raises:
             BadRequest: the content is empty.
@@ -83,10 +84,17 @@ class TurnService:
             session = await require_session(tx.session, principal, session_id)
             if delivery == "reject":
                 await self._reject_while_busy(tx, session)
+            joined = session.turn_id if delivery == "steer" else None
             turn_db_id = await turns.add(
                 tx.session, turn_id=turn_id, session_db_id=session.db_id, message_id=message_id
             )
-            data = {"message_id": message_id, "turn_id": turn_id, "role": "user", "content": content}
+            data = {
+                "message_id": message_id,
+                "turn_id": joined or turn_id,
+                "role": "user",
+                "content": content,
+                "delivery": "steer" if joined else "queue",
+            }
             seq = await self._log.append(tx, session.db_id, ("message.created", data), messages=1)
             await messages.add(
                 tx.session,
@@ -96,12 +104,13 @@ class TurnService:
                 seq=seq,
                 role="user",
                 content=content,
+                metadata_json={STEERS: joined} if joined else None,
             )
             if session.title is None:
                 title = " ".join(content.split())[:TITLE_LENGTH]
                 await sessions.set_fields(tx.session, session.db_id, title=title)
             tx.after_commit(lambda: self._runner.wake(session.db_id))
-            return MessageAccepted(message_id=message_id, turn_id=turn_id, seq=seq)
+            return MessageAccepted(message_id=message_id, turn_id=joined or turn_id, seq=seq)
 
         route = ("messages", session_id)
         return await write_once(self._database, once, principal, route, [content, delivery], unit, MessageAccepted)
