@@ -20,6 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from codelab import __version__
 from codelab.agent import AgentModule
 from codelab.auth import AuthModule
+from codelab.hosts import AllowedHosts
 from codelab.problems import EXCEPTION_HANDLERS, Handshakes, note_refusal
 from codelab.telemetry import Metrics, Observer
 from codelab.web import CodelabRequest
@@ -103,7 +104,8 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
     app.state.auth = auth
     app.state.agent = agent
     app.state.max_body = max_body
-    app.state.observer = app.asgi_handler = Observer(Handshakes(app.asgi_handler), metrics)
+    known = AllowedHosts(auth.surround(Handshakes(app.asgi_handler)), issuer, settings.server.allowed_hosts)
+    app.state.observer = app.asgi_handler = Observer(known, metrics)
     return app
 
 

@@ -11,7 +11,7 @@ from codelab.agent.log import EventLog
 from codelab.agent.repository import events, sessions, turns
 from codelab.agent.storage import SCHEMA
 from codelab.agent.turns.ticks import Ticks
-from codelab.db import Database, new_id, parse_url
+from codelab.db import Database, new_id, now, parse_url
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def _running_turn(database: Database) -> tuple[str, int]:
         row = await sessions.find(db, "ada", session_id)
         assert row is not None
         key = await turns.add(db, turn_id=turn_id, session_db_id=row.db_id, message_id=new_id())
-        await turns.start(db, key, "here")
+        await turns.start(db, key, "here", now())
         return int(row.db_id)
 
     return turn_id, await database.write(unit)
@@ -78,7 +78,7 @@ async def _said(database: Database, key: int) -> list[tuple[int, str]]:
 async def test_all_streams_share_a_transaction(database: Database) -> None:
     """What twenty models say at once is one commit, and each log has its own, in order and without gaps."""
     made = [await _running_turn(database) for _ in range(20)]
-    ticks = Ticks(database, EventLog(database))
+    ticks = Ticks(database, EventLog(database), "here")
     commits: Counter[str] = Counter()
     event.listen(database.engine.sync_engine, "commit", lambda _: commits.update(["commit"]))
 
@@ -104,7 +104,7 @@ async def test_a_turn_that_ended_says_nothing_more(database: Database) -> None:
         await turns.end(tx.session, turn.db_id, "cancelled")
 
     await database.write(end)
-    ticks = Ticks(database, EventLog(database))
+    ticks = Ticks(database, EventLog(database), "here")
     await asyncio.gather(_Stream(ticks, ended, silent).say("late"), _Stream(ticks, running, heard).say("on"))
 
     assert await _said(database, silent) == []
@@ -114,7 +114,7 @@ async def test_a_turn_that_ended_says_nothing_more(database: Database) -> None:
 async def test_a_text_that_cannot_be_written_harms_nobody_else(database: Database) -> None:
     """The stream whose text the database refuses gets the error; the others of its tick are written once."""
     (turn, key), (other, other_key) = await _running_turn(database), await _running_turn(database)
-    ticks = Ticks(database, EventLog(database))
+    ticks = Ticks(database, EventLog(database), "here")
     wrong = object()  # a key that no driver can bind
 
     bad, good = await asyncio.gather(

@@ -10,8 +10,8 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection, text
 
-from codelab.auth import repository
 from codelab.auth.audit import Audit
+from codelab.auth.repository import audit
 from codelab.auth.schemas import Origin
 from codelab.auth.storage import SCHEMA, describe
 from codelab.db import Database, parse_url
@@ -434,8 +434,8 @@ async def _insert_backwards(execute: Callable[..., Any], insert: Any, count: int
 
 def test_every_column_of_the_trail_is_in_the_hash() -> None:
     """A column that somebody adds later is recorded too, unless it belongs to the chain."""
-    names = {column.name for column in repository.AUDIT.rows.c}
+    names = {column.name for column in audit.AUDIT.rows.c}
 
-    assert {column.name for column in repository.AUDIT.payload} == names - {
+    assert {column.name for column in audit.AUDIT.payload} == names - {
         *("seq", "payload_hash", "mac", "erased_at", "erased_mac"),
     }

@@ -8,7 +8,8 @@ import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import text
 
-from codelab.auth import grants, repository
+from codelab.auth.grants import refresh
+from codelab.auth.repository.tokens import _refresh_tokens
 from codelab.db import Database, now
 from tests.auth.test_requests import add_clients
 from tests.support.auth import PASSWORD, RunningAuth, running_auth
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 async def age(auth: RunningAuth, seconds: float) -> None:
     """Let everything that was revoked have been so for longer."""
     async with auth.module.database.engine.begin() as connection:
-        table = repository._refresh_tokens
+        table = _refresh_tokens
         before = now() - timedelta(seconds=seconds)
         await connection.execute(table.update().where(table.c.revoked_at.is_not(None)).values(revoked_at=before))
 
@@ -130,7 +131,7 @@ async def test_late_replay_ends_the_family(auth: RunningAuth) -> None:
     first = await tokens(auth)
     other = await tokens(auth)
     second = (await auth.refresh(first["refresh_token"])).json()
-    await age(auth, grants.REPLAY_SECONDS + 1)
+    await age(auth, refresh.REPLAY_SECONDS + 1)
     replay = await auth.refresh(first["refresh_token"])
     assert (replay.status_code, replay.json()["error"]) == (400, "invalid_grant")
     assert (await auth.refresh(second["refresh_token"])).json()["error"] == "invalid_grant"
@@ -156,7 +157,7 @@ async def test_early_replay_is_only_refused(auth: RunningAuth) -> None:
     """A retry within the grace leaves the successor usable and raises no alarm."""
     first = await tokens(auth)
     second = (await auth.refresh(first["refresh_token"])).json()
-    await age(auth, grants.REPLAY_SECONDS - 5)
+    await age(auth, refresh.REPLAY_SECONDS - 5)
     assert (await auth.refresh(first["refresh_token"])).json()["error"] == "invalid_grant"
     assert (await auth.refresh(second["refresh_token"])).status_code == 200
     assert "token_reuse" not in await events(auth)

@@ -18,6 +18,7 @@ from tests.support.auth import ISSUER, RunningAuth, running_auth
 if TYPE_CHECKING:
     from codelab.settings import AuthSettings
 
+RESOURCE = f"{ISSUER}/.well-known/oauth-protected-resource/api/v1"
 LOCAL = "codelab_local_c2VjcmV0"
 
 
@@ -47,7 +48,7 @@ async def test_nobody_is_calling(auth: RunningAuth) -> None:
         assert (await auth.http.get("/public", headers=headers)).json() is True
         refused = await auth.http.get("/me", headers=headers)
         assert refused.status_code == 401
-        assert refused.headers["WWW-Authenticate"] == "Bearer"
+        assert refused.headers["WWW-Authenticate"] == f'Bearer resource_metadata="{RESOURCE}"'
 
 
 @pytest.mark.parametrize("value", ["Bearer", "Bearer ", "Bearer x", "Bearer a.b.c", "Bearer \xff", "bearer x y"])

@@ -79,6 +79,8 @@ ATTACKS: dict[str, Callable[[dict[str, Any], dict[str, Any], ECKey], str]] = {
     "no type": lambda h, c, k: sign(h, _without(c, "type"), k),
     "wrong aud": lambda h, c, k: sign(h, {**c, "aud": "other"}, k),
     "aud of others": lambda h, c, k: sign(h, {**c, "aud": ["a", "b"]}, k),
+    "aud nearly the resource": lambda h, c, k: sign(h, {**c, "aud": f"{ISSUER}/api/v1/"}, k),
+    "aud of the issuer": lambda h, c, k: sign(h, {**c, "aud": ISSUER}, k),
     "no aud": lambda h, c, k: sign(h, _without(c, "aud"), k),
     "wrong iss": lambda h, c, k: sign(h, {**c, "iss": ISSUER + "/"}, k),
     "no iss": lambda h, c, k: sign(h, _without(c, "iss"), k),
@@ -178,7 +180,7 @@ async def test_a_foreign_client_verifies_our_tokens(auth: RunningAuth) -> None:
     header = pyjwt.get_unverified_header(token)
     claims = pyjwt.decode(token, keys[header["kid"]], algorithms=["ES256"], audience="codelab-api", issuer=ISSUER)
     assert header["typ"] == "at+jwt"
-    assert set(claims) == {"iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope", "type"}
+    assert set(claims) == {"iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope", "type", "sid"}
     assert claims["client_id"] == CLIENT
     assert claims["type"] == "access"
     assert claims["exp"] - claims["iat"] == 900

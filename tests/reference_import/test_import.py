@@ -49,7 +49,7 @@ async def log_in(http: httpx2.AsyncClient, name: str, password: str) -> httpx2.R
 
 async def stored_hash(running: Any, name: str) -> str:
     """Return the stored hash of somebody's password."""
-    from codelab.auth.repository import find_user
+    from codelab.auth.repository.users import find_user
 
     async with running.app.state.auth.database.read() as db:
         user = await find_user(db, name)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc.jwk import ECKey, OctKey, RSAKey
 from sqlalchemy import text
 
-from codelab.auth import grants
+from codelab.auth.grants import refresh as refresh_grant
 from codelab.errors import StartError
 from codelab.reference import read_token_key
 from codelab.reference.keys import AUDIENCE, ISSUER
@@ -174,7 +174,7 @@ async def test_a_late_replay_here_ends_the_family(
     await import_reference(settings, reference.urls, key=issuer.token_key)
     async with serving(settings) as running:
         first = (await refresh(running.http, token)).json()
-        monkeypatch.setattr(grants, "REPLAY_SECONDS", -1)
+        monkeypatch.setattr(refresh_grant, "REPLAY_SECONDS", -1)
         assert (await refresh(running.http, token)).status_code == 400
         assert (await refresh(running.http, first["refresh_token"])).status_code == 400
 

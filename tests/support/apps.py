@@ -46,5 +46,5 @@ async def living(app: Litestar) -> AsyncIterator[None]:
 async def talking(app: Litestar) -> AsyncIterator[httpx2.AsyncClient]:
     """Start an application and give an HTTP client that calls it in process (it cannot read streams)."""
     transport = httpx2.ASGITransport(cast("Any", app))  # the two libraries type ASGI in their own ways
-    async with living(app), httpx2.AsyncClient(transport=transport, base_url="http://testserver") as http:
+    async with living(app), httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as http:
         yield http

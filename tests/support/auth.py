@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
 
 from argon2 import PasswordHasher
 from litestar import Litestar, Request, get
@@ -12,6 +14,10 @@ from litestar.openapi import OpenAPIConfig
 from sqlalchemy import text
 
 from codelab.auth import AuthModule
+from codelab.auth.repository.clients import insert_client_if_absent
+from codelab.auth.scopes import SCOPES
+from codelab.auth.tokens import hash_token
+from codelab.db import new_id, now
 from codelab.identity import Principal, require_scopes
 from codelab.problems import EXCEPTION_HANDLERS
 from codelab.telemetry import Metrics, Observer
@@ -64,6 +70,36 @@ class RunningAuth:
         """Ask with the refresh grant."""
         return await self.token(grant_type="refresh_token", refresh_token=refresh_token, **fields)
 
+    async def client(self, client_id: str, *grants: str, secret: str | None = None, **values: Any) -> None:
+        """Add a client with these grants; with a secret it is a confidential one."""
+        at = now()
+        row: dict[str, Any] = {
+            "id": new_id(),
+            "client_id": client_id,
+            "client_secret_hash": hash_token(secret) if secret else None,
+            "name": f"The {client_id}",
+            "is_confidential": secret is not None,
+            "allowed_scopes": " ".join(SCOPES),
+            "default_scopes": "api:read api:write",
+            "allowed_grant_types": list(grants),
+            "redirect_uris": [],
+            "access_token_lifetime": 600,
+            "refresh_token_lifetime": 6000,
+            "is_active": True,
+            "is_registered": False,
+            "created_at": at,
+            "updated_at": at,
+        }
+        await self.module.database.write(lambda tx: insert_client_if_absent(tx.session, **(row | values)))
+
+    async def post(self, path: str, *basic: str, **fields: str) -> httpx2.Response:
+        """Send a form, with HTTP Basic when an id and a secret are named."""
+        headers = {}
+        if basic:
+            pair = ":".join(quote_plus(half) for half in basic)
+            headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        return await self.http.post(path, data=fields, headers=headers)
+
     async def me(self, token: str) -> httpx2.Response:
         """Ask who a bearer token belongs to."""
         return await self.http.get("/me", headers={"Authorization": f"Bearer {token}"})
@@ -81,10 +117,10 @@ class RunningAuth:
 
 @asynccontextmanager
 async def running_auth(
-    settings: AuthSettings, local_secret: str | None = None, hasher: PasswordHasher = CHEAP
+    settings: AuthSettings, local_secret: str | None = None, hasher: PasswordHasher = CHEAP, issuer: str = ISSUER
 ) -> AsyncIterator[RunningAuth]:
     """Start an application that has nothing but module ``auth``, one route with a guard and one without."""
-    module = AuthModule(settings, issuer=ISSUER, local_secret=local_secret)
+    module = AuthModule(settings, issuer=issuer, local_secret=local_secret)
     module._passwords._hasher = hasher
     app = Litestar(
         [_me, _public],
@@ -93,6 +129,6 @@ async def running_auth(
         openapi_config=OpenAPIConfig(title="auth", version="0"),
         logging_config=None,
     )
-    app.asgi_handler = Observer(app.asgi_handler, Metrics())
+    app.asgi_handler = Observer(module.surround(app.asgi_handler), Metrics())
     async with talking(app) as http:
         yield RunningAuth(module, http, settings)

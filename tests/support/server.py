@@ -14,7 +14,7 @@ import msgspec
 import uvicorn
 
 from codelab.app import create_app
-from codelab.auth.repository import find_user, insert_user_if_absent
+from codelab.auth.repository.users import find_user, insert_user_if_absent
 from codelab.connections import uvicorn_options
 from codelab.db import new_id, now
 from codelab.settings import AgentSettings, AuthSettings, ServerSettings, Settings

@@ -52,18 +52,20 @@ class SessionSocket:
         session_id: str,
         commands: Commands,
         *,
+        client: str,
         send_timeout: float,
     ) -> None:
         self._socket = socket
         self._principal = principal
         self._session_id = session_id
         self._commands = commands
+        self._client = client
         self._send_timeout = send_timeout
         self._watch = Watch(socket.scope, send_timeout)
 
     async def serve(self, log: EventLog, readers: Readers, session_db_id: int, after: int) -> None:
         """Send events and answer commands until either side ends it."""
-        with readers.attach(self._principal) as subscription:
+        with readers.attach(self._principal, session_db_id, self._client) as subscription:
             batches = log.follow(session_db_id, after, keep_alive=WAIT, subscription=subscription)
             events = asyncio.create_task(self._send_events(batches, subscription), name="codelab-socket-events")
             commands = asyncio.create_task(self._take_commands(), name="codelab-socket-commands")
@@ -103,7 +105,7 @@ class SessionSocket:
         except FrameError as refused:
             return refusal_frame(refused.id, refused.error)
         try:
-            result, replayed = await self._commands.carry_out(command, self._principal, self._session_id)
+            result, replayed = await self._commands.carry_out(command, self._principal, self._session_id, self._client)
             return reply_frame(command.id, result, replayed=replayed)
         except Exception as error:  # noqa: BLE001 - told to the client, and logged where nobody expected it
             return refusal_frame(command.id, describe(error))

@@ -80,12 +80,13 @@ class EventStream(Response[None]):
         session_db_id: int,
         after: int,
         *,
+        client: str,
         send_timeout: float,
     ) -> None:
         super().__init__(None, media_type=MEDIA_TYPE)
         self._log = log
         self._readers = readers
-        self._reader = (principal, session_db_id)
+        self._reader = (principal, session_db_id, client)
         self._after = after
         self._send_timeout = send_timeout
 
@@ -116,14 +117,14 @@ class EventStream(Response[None]):
             gone.cancel()
 
     async def _write(self, scope: Scope, send: Send) -> None:
-        principal, session_db_id = self._reader
+        principal, session_db_id, client = self._reader
         watch = Watch(scope, self._send_timeout)
 
         async def write(piece: bytes, *, more: bool = True) -> None:
             await watch.over(send({"type": "http.response.body", "body": piece, "more_body": more}))
 
         try:
-            with self._readers.attach(principal) as subscription:
+            with self._readers.attach(principal, session_db_id, client) as subscription:
                 batches = self._log.follow(session_db_id, self._after, keep_alive=KEEP_ALIVE, subscription=subscription)
                 async with aclosing(render(batches)) as pieces:
                     async for piece in pieces:

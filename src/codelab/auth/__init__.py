@@ -10,13 +10,21 @@ from litestar.plugins import InitPlugin
 
 from codelab.auth.audit import Audit
 from codelab.auth.cleaning import clean
+from codelab.auth.discovery import Discovery
+from codelab.auth.edge import Challenges, Cors
 from codelab.auth.grants import Grants
+from codelab.auth.grants.client_credentials import ClientCredentialsGrant
+from codelab.auth.grants.issuing import Issuing
+from codelab.auth.grants.password import PasswordGrant
+from codelab.auth.grants.refresh import RefreshGrant
 from codelab.auth.inherited import InheritedTokens
 from codelab.auth.keys import KeyRing
+from codelab.auth.logins import Logins
 from codelab.auth.middleware import BearerMiddleware
 from codelab.auth.passwords import Passwords
 from codelab.auth.principals import Principals
-from codelab.auth.routes import create_routes
+from codelab.auth.resources import Audiences
+from codelab.auth.routes import metadata, token
 from codelab.auth.seeds import plant
 from codelab.auth.storage import SCHEMA
 from codelab.auth.tokens import AccessTokens
@@ -28,11 +36,15 @@ if TYPE_CHECKING:
 
     from litestar import Litestar
     from litestar.config.app import AppConfig
+    from litestar.types import ASGIApp
 
+    from codelab.auth.grants import Grant
     from codelab.identity import Principal
     from codelab.settings import AuthSettings
 
 __all__ = ("AuthModule",)
+
+_TOKEN = "/oauth/token"
 
 
 class AuthModule(InitPlugin):
@@ -57,19 +69,36 @@ class AuthModule(InitPlugin):
         self._db_wait = db_wait
         self._keys = KeyRing(self.database, settings.key_encryption_key_file)
         self._passwords = Passwords()
-        self._tokens = AccessTokens(self._keys, issuer=issuer, audience=settings.jwt_audience)
+        audiences = Audiences(issuer, settings.jwt_audience)
+        self._tokens = AccessTokens(self._keys, issuer=issuer, audiences=audiences)
         self._inherited = InheritedTokens(self.database, settings.key_encryption_key_file)
         self._audit = Audit(self.database, settings.key_encryption_key_file)
-        self._grants = Grants(self.database, self._tokens, self._passwords, self._inherited, self._audit)
+        self._logins = Logins(self.database, self._passwords, self._audit)
+        issuing = Issuing(self._tokens, audiences)
+        grants: dict[str, Grant] = {
+            "refresh_token": RefreshGrant(self.database, self._audit, issuing, self._inherited),
+            "client_credentials": ClientCredentialsGrant(self.database, self._audit, issuing),
+            "password": PasswordGrant(self._logins, issuing),
+        }
+        if not settings.password_grant:
+            grants.pop("password")
+        self._grants = Grants(self.database, grants)
+        self._discovery = Discovery(issuer, audiences, self._grants.types)
         self.upkeep = Upkeep("auth", lambda: clean(self.database, settings, self._audit.chain))
         self._principals = Principals(self.database, self._tokens, local_secret)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the routes, the middleware and the life of the module to an application."""
-        app_config.route_handlers.extend(create_routes(self._grants, self._keys))
+        app_config.route_handlers.extend(metadata.create_routes(self._discovery, self._keys))
+        app_config.route_handlers.extend(token.create_routes(self._grants))
         app_config.middleware.append(BearerMiddleware(self._principals))
         app_config.lifespan.append(self._live)
         return app_config
+
+    def surround(self, app: ASGIApp) -> ASGIApp:
+        """Wrap an application: browsers may ask what is for them, and who is refused learns where to log in."""
+        documents = (*self._discovery.server_paths, *self._discovery.resource_paths, "/.well-known/jwks.json")
+        return Cors(Challenges(app, self._discovery.resource_url, but=[_TOKEN]), [*documents, _TOKEN])
 
     @asynccontextmanager
     async def _live(self, _app: Litestar) -> AsyncIterator[None]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from codelab.auth import repository
 from codelab.auth.keys import open_key_file
+from codelab.auth.repository import audit
 from codelab.db import new_id, now
 from codelab.db.chain import Chain, ChainKey
 from codelab.text import scrub
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Audit", "Event", "Past", "chain_key", "describe")
 
-Event = Literal["login_success", "login_failed", "token_refresh", "token_reuse"]
+Event = Literal["login_success", "login_failed", "client_login", "token_refresh", "token_reuse"]
 
 _MAX_TEXT = 512
 _MAX_ADDRESS = 45
@@ -58,7 +58,7 @@ class Audit:
         Raises:
             StartError: the key file can be neither read nor made.
         """
-        chain = Chain(repository.AUDIT, chain_key(open_key_file(self._key_file)))
+        chain = Chain(audit.AUDIT, chain_key(open_key_file(self._key_file)))
         await self._database.write(lambda transaction: chain.open(transaction.session))
         self._chain = chain
 
@@ -82,7 +82,7 @@ class Audit:
     ) -> None:
         """Write one row; ``error`` is None for a success. Text that a caller chose is cut to 512 characters."""
         row = describe(event, origin, user_id=user_id, client_id=client_id, error=error, **data)
-        repository.insert_audit_log(session, self.chain, **row)
+        audit.insert_audit_log(session, self.chain, **row)
 
 
 def describe(

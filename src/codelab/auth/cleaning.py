@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from codelab.auth import repository, repository_cleaning
+from codelab.auth.repository import audit, cleaning
 from codelab.db import now
 from codelab.db.upkeep import Batches
 from codelab.db.wal import checkpoint
@@ -37,7 +37,7 @@ async def clean(
         counts["refresh tokens"] = await remove_tokens(batches, at - keep)
     if (keep := settings.keep_expired_keys) is not None:
         expired = at - keep
-        counts["signing keys"] = await database.write(lambda tx: repository_cleaning.delete_keys(tx.session, expired))
+        counts["signing keys"] = await database.write(lambda tx: cleaning.delete_keys(tx.session, expired))
     if (keep := settings.keep_audit) is not None:
         counts["audit rows"] = await prune_audit(database, batches, chain, at - keep)
     if database.url.path is not None:
@@ -48,9 +48,9 @@ async def clean(
 async def remove_tokens(batches: Batches, before: datetime) -> int:
     """Remove the refresh tokens that expired or were revoked before a time; return how many."""
     return await batches.run_through(
-        lambda session: repository_cleaning.list_ended_tokens(session, before, PAGE),
+        lambda session: cleaning.list_ended_tokens(session, before, PAGE),
         PAGE,
-        lambda tx, ids: repository_cleaning.delete_tokens(tx.session, ids),
+        lambda tx, ids: cleaning.delete_tokens(tx.session, ids),
     )
 
 
@@ -60,10 +60,10 @@ async def prune_audit(database: Database, batches: Batches, chain: Chain, before
     A part that somebody changed is not pruned: it is evidence. Returns how many rows were removed.
     """
     async with database.read() as session:
-        pruned = await repository_cleaning.pruned_seq(session)
-        until = await repository_cleaning.last_seq_before(session, before)
+        pruned = await cleaning.pruned_seq(session)
+        until = await cleaning.last_seq_before(session, before)
         if until > pruned:
-            findings = await verify_chain(session, "audit chain", repository.AUDIT, chain.key, until)
+            findings = await verify_chain(session, "audit chain", audit.AUDIT, chain.key, until)
             faults = [finding.detail for finding in findings if finding.severity == "fault"]
             if faults:
                 logger.error("The audit trail is not pruned, since it was changed: %s", "; ".join(faults))
@@ -72,4 +72,4 @@ async def prune_audit(database: Database, batches: Batches, chain: Chain, before
         reason = f"older than {before:%Y-%m-%d}"
         await database.write(lambda tx: chain.cut(tx.session, until, reason))
         pruned = until
-    return await batches.run(lambda tx, limit: repository_cleaning.delete_pruned(tx.session, pruned, limit))
+    return await batches.run(lambda tx, limit: cleaning.delete_pruned(tx.session, pruned, limit))

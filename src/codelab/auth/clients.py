@@ -5,33 +5,37 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
-from codelab.auth import repository
 from codelab.auth.errors import InvalidClient, OAuthError
+from codelab.auth.repository import clients
+from codelab.auth.scopes import narrow_scope
 from codelab.auth.tokens import hash_token
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.auth.forms import ClientCredentials
-    from codelab.auth.repository import ClientRecord
+    from codelab.auth.repository.clients import ClientRecord
 
-__all__ = ("authenticate_client", "check_grant", "grant_scope", "narrow_scope")
+__all__ = ("authenticate_client", "check_grant", "grant_scope")
 
 
 async def authenticate_client(session: AsyncSession, credentials: ClientCredentials) -> ClientRecord:
     """Find the client and check its secret; what a public client sends as one is ignored.
 
     Raises:
-        InvalidClient: unknown, or a confidential client without its secret.
+        InvalidClient: unknown, a confidential client without its secret, or one that shows it in another way than it
+            registered for.
         OAuthError: the client is disabled (``invalid_grant``).
     """
-    client = await repository.find_client(session, credentials.client_id)
+    client = await clients.find_client(session, credentials.client_id)
     if client is None:
         raise InvalidClient("Unknown client")
     if client.is_confidential or client.client_secret_hash is not None:
         shown = hash_token(credentials.secret or "")
         if not hmac.compare_digest(shown, client.client_secret_hash or ""):
             raise InvalidClient("The client's secret is missing or wrong")
+    if client.token_endpoint_auth_method not in {None, credentials.method}:
+        raise InvalidClient(f"The client is registered for {client.token_endpoint_auth_method}")
     if not client.is_active:
         raise OAuthError("The client is disabled", code="invalid_grant")
     return client
@@ -54,17 +58,3 @@ def grant_scope(client: ClientRecord, requested: str | None) -> str:
         OAuthError: ``invalid_scope``.
     """
     return narrow_scope(client.allowed_scopes, requested) if requested else client.default_scopes
-
-
-def narrow_scope(allowed: str, requested: str) -> str:
-    """Return the requested scopes, sorted and each once, when all of them are allowed.
-
-    Raises:
-        OAuthError: ``invalid_scope``.
-    """
-    wanted = {scope for scope in requested.split(" ") if scope}
-    if refused := wanted - set(allowed.split(" ")):
-        raise OAuthError(f"Scope not allowed: {' '.join(sorted(refused))[:200]}", code="invalid_scope", field="scope")
-    if not wanted:
-        raise OAuthError("The scope is empty", code="invalid_scope", field="scope")
-    return " ".join(sorted(wanted))

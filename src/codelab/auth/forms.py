@@ -11,36 +11,60 @@ from codelab.auth.errors import InvalidClient, OAuthError
 from codelab.errors import BadRequest
 from codelab.text import reject_unstorable
 
-__all__ = ("FORM", "MAX_FORM_BYTES", "ClientCredentials", "parse_form", "read_client_credentials", "require")
+__all__ = (
+    "FORM",
+    "MAX_FORM_BYTES",
+    "ClientCredentials",
+    "parse_form",
+    "parse_parameters",
+    "read_client_credentials",
+    "require",
+)
 
 FORM = "application/x-www-form-urlencoded"
 MAX_FORM_BYTES = 65_536
+#: Parameters that may occur more than once (RFC 8707 section 2); the values are joined by blanks.
+_REPEATABLE = {"resource"}
 
 
 class ClientCredentials(NamedTuple):
-    """What a client says about itself; ``secret`` is None when it shows none."""
+    """What a client says about itself; ``secret`` is None when it shows none.
+
+    ``method`` is ``none``, ``client_secret_basic`` or ``client_secret_post`` (RFC 7591 section 2).
+    """
 
     client_id: str
     secret: str | None
+    method: str
 
 
 def parse_form(content_type: str | None, body: bytes) -> dict[str, str]:
     """Read a form; a parameter without a value counts as absent (RFC 6749 section 3.2).
 
     Raises:
-        OAuthError: another content type, a parameter that occurs twice, or text that is not UTF-8 or holds U+0000.
+        OAuthError: another content type, or what ``parse_parameters`` refuses.
     """
     if (content_type or "").partition(";")[0].strip().lower() != FORM:
         raise OAuthError(f"Content-Type: must be {FORM}")
+    return parse_parameters(body)
+
+
+def parse_parameters(body: bytes) -> dict[str, str]:
+    """Read form-encoded parameters, of a body or a query.
+
+    Raises:
+        OAuthError: a parameter that occurs twice, or text that is not UTF-8 or holds U+0000.
+    """
     fields: dict[str, str] = {}
     for part in body.split(b"&"):
         raw_name, _, raw_value = part.partition(b"=")
         if not raw_value:
             continue
         name = _decode(raw_name, "a parameter name")
-        if name in fields:
+        value = _decode(raw_value, name)
+        if name in fields and name not in _REPEATABLE:
             raise OAuthError(f"{name}: must not occur more than once", field=name)
-        fields[name] = _decode(raw_value, name)
+        fields[name] = f"{fields[name]} {value}" if name in fields else value
     return fields
 
 
@@ -79,10 +103,12 @@ def read_client_credentials(fields: dict[str, str], authorization: str | None) -
     scheme, _, encoded = (authorization or "").strip().partition(" ")
     if scheme.lower() != "basic":
         (client_id,) = require(fields, "client_id")
-        return ClientCredentials(client_id, fields.get("client_secret"))
+        secret = fields.get("client_secret")
+        return ClientCredentials(client_id, secret, "none" if secret is None else "client_secret_post")
     try:
         raw_id, colon, raw_secret = base64.b64decode(encoded.strip(), validate=True).partition(b":")
-        credentials = ClientCredentials(_decode(raw_id, "client_id"), _decode(raw_secret, "client_secret") or None)
+        secret = _decode(raw_secret, "client_secret") or None
+        credentials = ClientCredentials(_decode(raw_id, "client_id"), secret, "client_secret_basic")
     except (binascii.Error, ValueError, OAuthError):
         raise InvalidClient("Authorization: cannot be read as Basic credentials") from None
     if not colon or not credentials.client_id:

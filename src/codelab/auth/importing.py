@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from codelab.auth import audit, inherited, repository
-from codelab.auth import repository_importing as rows
+from codelab.auth import audit, inherited
 from codelab.auth.passwords import is_bcrypt
+from codelab.auth.repository import importing as rows
+from codelab.auth.repository.audit import AUDIT
+from codelab.auth.repository.clients import find_client
+from codelab.auth.repository.keys import insert_signing_key
+from codelab.auth.repository.users import find_user
 from codelab.auth.schemas import Origin
 from codelab.auth.seeds import CLIENT_ID
 from codelab.db import now
@@ -61,7 +65,7 @@ async def import_accounts(
             batch.clear()
     await _take_audit(tx, tally, batch)
     if wrapping is not None:
-        await Chain(repository.AUDIT, audit.chain_key(wrapping)).adopt(tx.session, "imported from the reference")
+        await Chain(AUDIT, audit.chain_key(wrapping)).adopt(tx.session, "imported from the reference")
 
 
 async def find_owner(tx: Transaction, name: str | None) -> tuple[str, str]:
@@ -72,7 +76,7 @@ async def find_owner(tx: Transaction, name: str | None) -> tuple[str, str]:
     """
     active = await rows.list_active_users(tx.session)
     if name is not None:
-        user = await repository.find_user(tx.session, name)
+        user = await find_user(tx.session, name)
         if user is not None:
             return user.id, user.username
     elif len(active) == 1:
@@ -113,7 +117,7 @@ async def _take_clients(tx: Transaction, tally: Tally, clients: Sequence[ClientR
         if client.id in known:
             tally.of("clients").already_there += 1
             continue
-        if await repository.find_client(tx.session, client.client_id) is not None:
+        if await find_client(tx.session, client.client_id) is not None:
             if client.client_id == CLIENT_ID:
                 tally.of("clients").already_there += 1
             else:
@@ -159,7 +163,7 @@ async def _take_tokens(tx: Transaction, tally: Tally, tokens: Sequence[TokenReco
         if token.id in known or hashes[token.id] in known_hashes:
             tally.of("refresh_tokens").already_there += 1
             continue
-        client = await repository.find_client(tx.session, token.client_id)
+        client = await find_client(tx.session, token.client_id)
         if token.user_id not in people or client is None:
             tally.skip("refresh_tokens", token.id, "its user or its client was not taken over")
             continue
@@ -198,7 +202,7 @@ async def _keep_key(
     tally.of("keys").imported = 1
     if wrapping is None:  # a dry run, which must not make a key file
         return
-    await repository.insert_signing_key(
+    await insert_signing_key(
         tx.session,
         kid=kid,
         alg=inherited.ALGORITHM,

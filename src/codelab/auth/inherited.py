@@ -16,8 +16,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 from joserfc.jwt import JWTClaimsRegistry
 
-from codelab.auth import repository
 from codelab.auth.keys import JWE_ALGORITHMS, open_key_file
+from codelab.auth.repository import keys
 from codelab.db import now
 from codelab.import_records import TokenKey
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from joserfc.jwk import OctKey
 
-    from codelab.auth.repository import KeyRecord
+    from codelab.auth.repository.keys import KeyRecord
     from codelab.db import Database
 
 __all__ = ("ALGORITHM", "InheritedToken", "InheritedTokens", "inherited_hash", "key_id", "wrap")
@@ -82,7 +82,7 @@ class InheritedTokens:
     async def load(self) -> None:
         """Read the keys that the key file proves to be ours."""
         async with self._database.read() as session:
-            records = await repository.list_signing_keys(session, now(), ALGORITHM)
+            records = await keys.list_signing_keys(session, now(), ALGORITHM)
         self._keys = []
         if not records:
             return

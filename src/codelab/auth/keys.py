@@ -17,14 +17,15 @@ from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OctKey
 
-from codelab.auth import repository
+from codelab.auth.repository import keys
+from codelab.auth.repository.common import lock
 from codelab.db import now
 from codelab.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from codelab.auth.repository import KeyRecord
+    from codelab.auth.repository.keys import KeyRecord
     from codelab.db import Database, Transaction
 
 __all__ = ("ALGORITHM", "JWE_ALGORITHMS", "KeyRing", "open_key_file", "read_key_file", "write_private_file")
@@ -79,19 +80,19 @@ class KeyRing:
         async def unit(transaction: Transaction) -> Sequence[KeyRecord]:
             # Many starters may come here at once: the lock makes the later ones find the key of the first.
             session, at = transaction.session, now()
-            await repository.lock(session, "codelab.auth.signing_keys")
+            await lock(session, "codelab.auth.signing_keys")
             made.clear()
             ended.clear()
-            records = await repository.list_signing_keys(session, at, ALGORITHM)
+            records = await keys.list_signing_keys(session, at, ALGORITHM)
             usable = {record.kid for record in records if _unwrap(record, wrapping) is not None}
             if any(record.kid in usable and record.retired_at is None for record in records):
                 return records
             ended.extend(record.kid for record in records if record.kid not in usable)
             if ended:
-                await repository.retire_signing_keys(session, ended, at, expires_at=at)
+                await keys.retire_signing_keys(session, ended, at, expires_at=at)
             key = ECKey.generate_key("P-256")
             kid = key.thumbprint()
-            await repository.insert_signing_key(
+            await keys.insert_signing_key(
                 session,
                 kid=kid,
                 alg=ALGORITHM,
@@ -100,7 +101,7 @@ class KeyRing:
                 created_at=at,
             )
             made.append(kid)
-            return await repository.list_signing_keys(session, at, ALGORITHM)
+            return await keys.list_signing_keys(session, at, ALGORITHM)
 
         records = await self._database.write(unit)
         if ended:

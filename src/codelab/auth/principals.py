@@ -8,7 +8,9 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from codelab.auth import repository
+from codelab.auth.repository import users
+from codelab.auth.repository.clients import ClientRecord, find_client
+from codelab.auth.repository.users import UserRecord
 from codelab.auth.seeds import ADMIN
 from codelab.auth.tokens import refuse
 from codelab.identity import SCOPES, Principal
@@ -18,18 +20,18 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from codelab.auth.repository import UserRecord
     from codelab.auth.tokens import AccessTokens
     from codelab.db import Database
 
 __all__ = ("LOCAL_CLIENT_ID", "LOCAL_PREFIX", "Principals")
 
 V = TypeVar("V")
+A = TypeVar("A", UserRecord, ClientRecord)
 
 LOCAL_PREFIX = "codelab_local_"
 LOCAL_CLIENT_ID = "codelab-local"
 
-#: Seconds that a user may still be taken for active after somebody disabled the account.
+#: Seconds that a user or client may still be taken for active after somebody disabled it.
 _MAX_AGE = 1.0
 _MAX_ENTRIES = 10_000
 #: Users that one statement asks for.
@@ -73,7 +75,7 @@ class Principals:
         self._tokens = tokens
         self._local_secret = local_secret.encode() if local_secret else None
         self._verified: _Recent[_Verified] = _Recent()
-        self._users: _Recent[tuple[float, UserRecord]] = _Recent()
+        self._known: _Recent[tuple[float, Any]] = _Recent()
 
     async def find(self, token: str) -> Principal:
         """Return the person behind a token.
@@ -92,12 +94,20 @@ class Principals:
             scopes = frozenset(claims["scope"].split())
             verified = _Verified(claims["sub"], claims["client_id"], scopes, float(claims["exp"]))
             self._verified.put(key, verified)
-        user = await self._active_user(verified.subject, repository.find_user_by_id)
+        if verified.subject == verified.client_id:
+            # RFC 9068 section 2.2: the subject of a client that acts for itself is the client.
+            await self._active(verified.client_id, find_client)
+            username, scopes = verified.client_id, verified.scopes
+        else:
+            user = await self._active(verified.subject, users.find_user_by_id)
+            username, scopes = user.username, verified.scopes
+            if not user.is_admin:
+                scopes -= {"api:admin"}
         return Principal(
-            subject=user.id,
-            username=user.username,
+            subject=verified.subject,
+            username=username,
             client_id=verified.client_id,
-            scopes=verified.scopes,
+            scopes=scopes,
             expires_at=verified.expires_at,
         )
 
@@ -106,29 +116,28 @@ class Principals:
         wanted, active = list(subjects), set[str]()
         async with self._database.read() as session:
             for first in range(0, len(wanted), _CHUNK):
-                active |= await repository.find_active_users(session, wanted[first : first + _CHUNK])
+                active |= await users.find_active_users(session, wanted[first : first + _CHUNK])
         return active
 
     async def _find_local(self, token: str) -> Principal:
         if self._local_secret is None or not hmac.compare_digest(token.encode(errors="replace"), self._local_secret):
             raise refuse("The access token is not valid.")
-        user = await self._active_user(ADMIN, repository.find_user)
+        user = await self._active(ADMIN, users.find_user)
         return Principal(subject=user.id, username=user.username, client_id=LOCAL_CLIENT_ID, scopes=frozenset(SCOPES))
 
-    async def _active_user(
-        self, key: str, find: Callable[[AsyncSession, str], Awaitable[UserRecord | None]]
-    ) -> UserRecord:
+    async def _active(self, key: str, find: Callable[[AsyncSession, str], Awaitable[A | None]]) -> A:
         # The clock is read before the database: what is read later is not older than it seems.
         at = time.monotonic()
-        known = self._users.get((find, key))
+        known = self._known.get((find, key))
         if known is None or at - known[0] >= _MAX_AGE:
             async with self._database.read() as session:
-                user = await find(session, key)
-            if user is None:
-                self._users.drop((find, key))
+                found = await find(session, key)
+            if found is None:
+                self._known.drop((find, key))
                 raise refuse("The access token is not valid.")
-            known = (at, user)
-            self._users.put((find, key), known)
-        if not known[1].is_active:
+            known = (at, found)
+            self._known.put((find, key), known)
+        actor: A = known[1]
+        if not actor.is_active:
             raise refuse("The user of the access token is disabled.")
-        return known[1]
+        return actor

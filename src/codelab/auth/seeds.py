@@ -8,9 +8,9 @@ import secrets
 import sys
 from typing import TYPE_CHECKING
 
-from codelab.auth import repository
 from codelab.auth.keys import write_private_file
 from codelab.auth.passwords import MAX_PASSWORD_BYTES
+from codelab.auth.repository import clients, users
 from codelab.db import new_id, now
 from codelab.errors import StartError
 from codelab.text import scrub
@@ -39,7 +39,7 @@ async def plant(database: Database, passwords: Passwords, settings: AuthSettings
         StartError: the first password cannot be used or kept.
     """
     async with database.read() as session:
-        admin = await repository.find_user(session, ADMIN)
+        admin = await users.find_user(session, ADMIN)
     password = _first_password(settings) if admin is None else None
     password_hash = await passwords.hash(password) if password else None
     generated = password if password and not settings.master_key else None
@@ -64,7 +64,7 @@ async def plant(database: Database, passwords: Passwords, settings: AuthSettings
 
 async def _plant(transaction: Transaction, settings: AuthSettings, password_hash: str | None) -> bool:
     session, at = transaction.session, now()
-    made = password_hash is not None and await repository.insert_user_if_absent(
+    made = password_hash is not None and await users.insert_user_if_absent(
         session,
         id=new_id(),
         username=ADMIN,
@@ -72,11 +72,12 @@ async def _plant(transaction: Transaction, settings: AuthSettings, password_hash
         password_hash=password_hash,
         is_active=True,
         is_verified=True,
+        is_admin=True,
         created_at=at,
         updated_at=at,
     )
     access, refresh = settings.access_token_lifetime, settings.refresh_token_lifetime
-    await repository.insert_client_if_absent(
+    await clients.insert_client_if_absent(
         session,
         id=new_id(),
         client_id=CLIENT_ID,
@@ -93,7 +94,7 @@ async def _plant(transaction: Transaction, settings: AuthSettings, password_hash
         updated_at=at,
     )
     # The lifetimes come from the environment, also after the first start.
-    await repository.set_client_lifetimes(session, CLIENT_ID, access=access, refresh=refresh)
+    await clients.set_client_lifetimes(session, CLIENT_ID, access=access, refresh=refresh)
     return made
 
 

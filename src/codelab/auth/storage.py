@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codelab.auth import repository
 from codelab.auth.audit import chain_key
 from codelab.auth.keys import read_key_file
 from codelab.auth.models import AuthBase
-from codelab.auth.repository_checks import CHECKS
+from codelab.auth.repository import audit
+from codelab.auth.repository.checks import CHECKS
 from codelab.db import ModuleSchema, new_id, now
 from codelab.db.chain import Chain
 from codelab.errors import StartError
@@ -53,11 +53,11 @@ def describe(settings: AuthSettings) -> ModuleStorage:
                 f"AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE: {settings.key_encryption_key_file} holds no key, and without "
                 "it the audit trail would be broken. Nothing was removed from it."
             )
-        chain = Chain(repository.AUDIT, key)
-        emptied = await chain.erase(session, await repository.list_audit_ids(session, user_id))
+        chain = Chain(audit.AUDIT, key)
+        emptied = await chain.erase(session, await audit.list_audit_ids(session, user_id))
         row = {"id": new_id(), "event_type": "user_erased", "event_data": {"user_id": user_id}}
-        repository.insert_audit_log(session, chain, **row, success=True, created_at=now())
+        audit.insert_audit_log(session, chain, **row, success=True, created_at=now())
         return emptied
 
-    checks = (*STORAGE.checks, chain_check("audit chain", repository.AUDIT, read_key))
+    checks = (*STORAGE.checks, chain_check("audit chain", audit.AUDIT, read_key))
     return replace(STORAGE, checks=checks, erase_trail=erase_trail)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from joserfc.jwk import ECKey
 
     from codelab.auth.keys import KeyRing
+    from codelab.auth.resources import Audiences
 
 __all__ = ("AccessTokens", "hash_token", "new_refresh_token", "refuse")
 
@@ -34,30 +35,42 @@ def refuse(detail: str) -> Unauthenticated:
 
 
 class AccessTokens:
-    """Issue and verify access tokens of one issuer for one audience."""
+    """Issue and verify access tokens of one issuer for our own API."""
 
-    def __init__(self, keys: KeyRing, *, issuer: str, audience: str) -> None:
+    def __init__(self, keys: KeyRing, *, issuer: str, audiences: Audiences) -> None:
         self._keys = keys
         self._issuer = issuer
-        self._audience = audience
+        self._audiences = audiences
         self._registry = JWTClaimsRegistry(
             iss={"essential": True, "value": issuer},
-            aud={"essential": True, "value": audience},
+            aud={"essential": True, "values": list(audiences.accepted)},
             exp={"essential": True},
             nbf={"essential": True},
             iat={"essential": True},
             type={"essential": True, "value": "access"},
         )
 
-    def issue(self, *, user_id: str, client_id: str, scope: str, lifetime: int) -> str:
-        """Sign a token that lives ``lifetime`` seconds."""
+    def issue(
+        self,
+        *,
+        user_id: str,
+        client_id: str,
+        scope: str,
+        lifetime: int,
+        audience: str | None = None,
+        family_id: str | None = None,
+    ) -> str:
+        """Sign a token that lives ``lifetime`` seconds.
+
+        ``family_id`` becomes ``sid``: the login that the token comes from, and with which it ends.
+        """
         at = int(time.time())
         kid, key = self._keys.signing
         header = {"alg": ALGORITHM, "typ": "at+jwt", "kid": kid}
         claims = {
             "iss": self._issuer,
             "sub": user_id,
-            "aud": self._audience,
+            "aud": audience or self._audiences.default,
             "exp": at + lifetime,
             "iat": at,
             "nbf": at,
@@ -66,6 +79,8 @@ class AccessTokens:
             "scope": scope,
             "type": "access",
         }
+        if family_id is not None:
+            claims["sid"] = family_id
         return jwt.encode(header, claims, key, algorithms=[ALGORITHM])
 
     def verify(self, token: str) -> dict[str, Any]:

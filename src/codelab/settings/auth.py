@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from codelab.settings.variables import LOG_LEVEL, keep, number, optional, path, variable, whole
+from codelab.settings.variables import LOG_LEVEL, keep, number, optional, path, switch, variable, whole
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -44,6 +44,12 @@ class AuthSettings:
         optional,
     )
     jwt_audience: str = variable("AUTH_SERVICE__JWT_AUDIENCE", "codelab-api", "`aud` of access tokens.", str)
+    password_grant: bool = variable(
+        "AUTH_SERVICE__PASSWORD_GRANT",
+        "on",
+        "`off` removes the password grant, for everybody: people then log in with a browser only.",
+        switch,
+    )
     access_token_lifetime: int = variable(
         "AUTH_SERVICE__ACCESS_TOKEN_LIFETIME",
         "900",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from codelab.settings.variables import LOG_LEVEL, IPNetwork, networks, number, one_of, path, variable
+from codelab.settings.variables import LOG_LEVEL, IPNetwork, hosts, networks, number, one_of, path, variable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,12 @@ class ServerSettings:
         "",
         "Addresses or networks, by comma, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Default: none.",
         networks,
+    )
+    allowed_hosts: tuple[str, ...] = variable(
+        "CODELAB_ALLOWED_HOSTS",
+        "",
+        "Names, by comma, under which the server is asked for, beside that of the issuer and the loopback ones.",
+        hosts,
     )
     log_level: str = variable(
         "CODELAB_LOG_LEVEL", "info", "Log level of everything else: debug, info, warning or error.", LOG_LEVEL

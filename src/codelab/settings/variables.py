@@ -17,6 +17,7 @@ __all__ = (
     "MEBIBYTE",
     "IPNetwork",
     "Variable",
+    "hosts",
     "keep",
     "names",
     "networks",
@@ -24,6 +25,7 @@ __all__ = (
     "one_of",
     "optional",
     "path",
+    "switch",
     "variable",
     "whole",
 )
@@ -98,6 +100,19 @@ def one_of(*choices: str) -> Callable[[str], str]:
         return value.lower()
 
     return parse
+
+
+def switch(value: str) -> bool:
+    """Read ``on`` or ``off``."""
+    return one_of("on", "off")(value) == "on"
+
+
+def hosts(value: str) -> tuple[str, ...]:
+    """Read names or addresses of this server by comma, without ports."""
+    found = tuple(part.strip().lower().strip("[]") for part in value.split(",") if part.strip())
+    if any("/" in name or (name.rpartition(":")[2].isdigit() and name.count(":") == 1) for name in found):
+        raise ValueError("names or addresses by comma are expected, without a scheme or port")
+    return found
 
 
 def names(value: str) -> tuple[str, ...]:

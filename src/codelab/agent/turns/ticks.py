@@ -39,9 +39,10 @@ class Ticks:
     task or a timer for each.
     """
 
-    def __init__(self, database: Database, log: EventLog) -> None:
+    def __init__(self, database: Database, log: EventLog, owner: str) -> None:
         self._database = database
         self._log = log
+        self._owner = owner
         self._waiting: list[Source] = []
         self._task: asyncio.Task[None] | None = None
         self._hurried = asyncio.Event()
@@ -49,7 +50,7 @@ class Ticks:
     def add(self, source: Source) -> None:
         """Write what a stream says in the next tick; not again before it was told of the outcome.
 
-        Nothing is written for a turn that does not run any more.
+        Nothing is written for a turn that does not run any more, or is another process'.
         """
         self._waiting.append(source)
         if self._task is None or self._task.done():
@@ -89,6 +90,6 @@ class Ticks:
 
     async def _commit(self, deltas: Sequence[Delta]) -> None:
         async def unit(tx: Transaction) -> None:
-            await self._log.append_deltas(tx, deltas)
+            await self._log.append_deltas(tx, deltas, self._owner)
 
         await self._database.write(unit)

@@ -1,30 +1,29 @@
-"""The routes of module ``auth``."""
+"""The token endpoint."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from litestar import Request, Response, get, post
-from litestar.datastructures import CacheControlHeader
+from litestar import Request, Response, post
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
 from codelab.auth.errors import NO_STORE, render_oauth_error
 from codelab.auth.forms import FORM, MAX_FORM_BYTES, parse_form
 from codelab.auth.middleware import EXCLUDE
-from codelab.auth.schemas import Origin, TokenAnswer, TokenError
+from codelab.auth.routes.common import origin_of
+from codelab.auth.schemas import TokenAnswer, TokenError
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler
 
     from codelab.auth.grants import Grants
-    from codelab.auth.keys import KeyRing
 
 __all__ = ("create_routes",)
 
 
-_PARAMETERS = ("client_id", "client_secret", "username", "password", "refresh_token", "scope")
+_PARAMETERS = ("client_id", "client_secret", "username", "password", "refresh_token", "scope", "resource")
 _REFUSALS = {
     400: "The request, the grant or the scope is refused",
     401: "The client, or the name and password, is refused",
@@ -43,15 +42,15 @@ class _TokenOperation(Operation):
             type=OpenAPIType.OBJECT,
             required=["grant_type"],
             properties={
-                "grant_type": Schema(type=OpenAPIType.STRING, enum=["password", "refresh_token"]),
+                "grant_type": Schema(type=OpenAPIType.STRING),
                 **dict.fromkeys(_PARAMETERS, text),
             },
         )
         self.request_body = RequestBody(required=True, content={FORM: OpenAPIMediaType(schema=schema)})
 
 
-def create_routes(grants: Grants, keys: KeyRing) -> list[HTTPRouteHandler]:
-    """Make the route handlers of one application."""
+def create_routes(grants: Grants) -> list[HTTPRouteHandler]:
+    """Make the route of the token endpoint."""
 
     @post(
         "/oauth/token",
@@ -71,31 +70,10 @@ def create_routes(grants: Grants, keys: KeyRing) -> list[HTTPRouteHandler]:
         """Answer a token request (RFC 6749 section 3.2): a form with ``grant_type`` and ``client_id``."""
         try:
             fields = parse_form(request.headers.get("content-type"), await request.body())
-            answer = await grants.answer(fields, request.headers.get("authorization"), _origin(request))
+            answer = await grants.answer(fields, request.headers.get("authorization"), origin_of(request))
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer has the shape of RFC 6749
             # Not an exception handler: Litestar prefers the application's one for a class nearer to the error's.
             return cast("Response[TokenAnswer]", render_oauth_error(error))
         return Response(answer, headers=NO_STORE)
 
-    @get(
-        "/.well-known/jwks.json",
-        opt={EXCLUDE: True},
-        cache_control=CacheControlHeader(public=True, max_age=3600),
-        summary="The keys that access tokens are signed with",
-        tags=["auth"],
-        security=[{}],
-        sync_to_thread=False,
-    )
-    def jwks() -> dict[str, Any]:
-        """Show the public keys as a JWK Set (RFC 7517 section 5)."""
-        return keys.public_set()
-
-    return [token, jwks]
-
-
-def _origin(request: Request[Any, Any, Any]) -> Origin:
-    return Origin(
-        ip_address=request.client.host if request.client else None,
-        user_agent=request.headers.get("user-agent"),
-        request_id=cast("dict[str, Any]", request.scope).get("request_id"),
-    )
+    return [token]

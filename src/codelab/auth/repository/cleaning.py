@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from sqlalchemy import Table, and_, delete, func, or_, select
 
 from codelab.auth.models import RefreshToken, SigningKey
-from codelab.auth.repository import AUDIT
+from codelab.auth.repository.audit import AUDIT
 
 if TYPE_CHECKING:
     from collections.abc import Collection

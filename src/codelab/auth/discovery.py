@@ -1,0 +1,50 @@
+"""The documents from which a client learns everything else, and nothing that is not true."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from codelab.auth.scopes import ABOUT_PEOPLE, SCOPES
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from codelab.auth.resources import Audiences
+
+__all__ = ("Discovery",)
+
+_SERVER = "/.well-known/oauth-authorization-server"
+_OPENID = "/.well-known/openid-configuration"
+_RESOURCE = "/.well-known/oauth-protected-resource"
+_CLIENT_AUTH = ["none", "client_secret_basic", "client_secret_post"]
+
+
+class Discovery:
+    """Describe the server and its API; an issuer with a path is found where RFC 8414 and RFC 9728 insert the path."""
+
+    def __init__(self, issuer: str, audiences: Audiences, grant_types: Collection[str]) -> None:
+        parts = urlsplit(issuer)
+        path = parts.path.rstrip("/")
+        base = issuer.rstrip("/")
+        self.server_paths = sorted({_SERVER, _SERVER + path, _OPENID, _OPENID + path})
+        self.resource_paths = sorted({_RESOURCE, f"{_RESOURCE}{path}/api/v1"})
+        #: Where the document about the API is, for challenges (RFC 9728 section 5.1).
+        self.resource_url = f"{parts.scheme}://{parts.netloc}{_RESOURCE}{path}/api/v1"
+        self.server: dict[str, Any] = {
+            "issuer": issuer,
+            "token_endpoint": f"{base}/oauth/token",
+            "jwks_uri": f"{base}/.well-known/jwks.json",
+            "scopes_supported": list(SCOPES),
+            "response_types_supported": [],
+            "grant_types_supported": list(grant_types),
+            "token_endpoint_auth_methods_supported": _CLIENT_AUTH,
+            "protected_resources": [audiences.api],
+        }
+        self.resource: dict[str, Any] = {
+            "resource": audiences.api,
+            "authorization_servers": [issuer],
+            "scopes_supported": [scope for scope in SCOPES if scope not in ABOUT_PEOPLE],
+            "bearer_methods_supported": ["header"],
+            "resource_name": "codelab",
+        }

@@ -1,0 +1,105 @@
+"""The refresh grant (RFC 6749 section 6): each token is good once, and a replay ends its family (RFC 9700)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from codelab.auth.forms import require
+from codelab.auth.grants.issuing import Granted, refuse_grant
+from codelab.auth.repository import tokens
+from codelab.auth.scopes import narrow_scope
+from codelab.auth.tokens import hash_token, new_refresh_token
+from codelab.db import now
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from codelab.auth.audit import Audit
+    from codelab.auth.grants.issuing import Issuing
+    from codelab.auth.inherited import InheritedTokens
+    from codelab.auth.repository.clients import ClientRecord
+    from codelab.auth.schemas import Origin, TokenAnswer
+    from codelab.db import Database, Transaction
+
+__all__ = ("REPLAY_SECONDS", "RefreshGrant")
+
+#: A used refresh token that comes back sooner is a retry or a race of its owner, later it is taken for stolen.
+REPLAY_SECONDS = 10
+
+
+class RefreshGrant:
+    """Exchange a refresh token for new tokens."""
+
+    def __init__(self, database: Database, audit: Audit, issuing: Issuing, inherited: InheritedTokens) -> None:
+        self._database = database
+        self._audit = audit
+        self._issuing = issuing
+        self._inherited = inherited
+
+    async def __call__(self, client: ClientRecord, fields: dict[str, str], origin: Origin) -> TokenAnswer:
+        """Answer one request.
+
+        Raises:
+            OAuthError: the request is refused.
+        """
+        (shown,) = require(fields, "refresh_token")
+        resource = self._issuing.audiences.check(fields.get("resource"))
+        proven = self._inherited.verify(shown)
+        old_hash = proven.jti_hash if proven else hash_token(shown)
+        async with self._database.read() as session:
+            known = await tokens.find_refresh_token(session, old_hash)
+        # Another client's token is unknown to this one, so that it learns nothing and harms nobody.
+        if known is None or known.client_id != client.client_id or (proven and proven.user_id != known.user_id):
+            raise refuse_grant("Invalid refresh token")
+        scope = narrow_scope(known.scope, fields["scope"]) if "scope" in fields else known.scope
+        refresh_token = new_refresh_token()
+        at = now()
+
+        async def unit(transaction: Transaction) -> Granted | None:
+            session = transaction.session
+            rotated = await tokens.rotate_refresh_token(session, old_hash, client.client_id, at)
+            if rotated is None:
+                await self._judge_replay(session, client, old_hash, origin, at)
+                return None
+            # The successor keeps the whole scope (RFC 6749 section 6); only this access token is narrowed.
+            granted = Granted(
+                user_id=rotated.user_id,
+                scope=rotated.scope,
+                resource=rotated.resource or resource,
+                auth_time=rotated.auth_time,
+                family_id=rotated.family_id,
+            )
+            await self._issuing.keep(session, client, granted, at, refresh_token, old_hash)
+            self._audit.record(
+                session, "token_refresh", origin, user_id=rotated.user_id, client_id=client.client_id, scope=scope
+            )
+            return granted
+
+        granted = await self._database.write(unit)
+        if granted is None:
+            raise refuse_grant("The refresh token has expired" if known.expires_at <= at else "Invalid refresh token")
+        return self._issuing.tell(client, granted, refresh_token, scope)
+
+    async def _judge_replay(
+        self, session: AsyncSession, client: ClientRecord, jti_hash: str, origin: Origin, at: datetime
+    ) -> None:
+        """Revoke the family when a token comes back long after it was rotated."""
+        known = await tokens.find_refresh_token(session, jti_hash)
+        if known is None or known.revoked_at is None or at - known.revoked_at <= timedelta(seconds=REPLAY_SECONDS):
+            return
+        if not await tokens.is_rotated(session, known.family_id, jti_hash):
+            return
+        ended = await tokens.revoke_family(session, known.family_id, at)
+        self._audit.record(
+            session,
+            "token_reuse",
+            origin,
+            user_id=known.user_id,
+            client_id=client.client_id,
+            error="A used refresh token came back; its family was revoked",
+            family_id=known.family_id,
+            revoked=ended,
+        )

@@ -1,0 +1,68 @@
+"""SQL of the programs that ask for tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from sqlalchemy import Table, select, update
+
+from codelab.auth.models import OAuthClient
+from codelab.auth.repository.common import insert_if_absent
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+__all__ = ("ClientRecord", "find_client", "insert_client_if_absent", "note_first_use", "set_client_lifetimes")
+
+_clients = cast("Table", OAuthClient.__table__)
+
+
+class ClientRecord(NamedTuple):
+    """A client as the database knows it; ``client_secret_hash`` is SHA-256 in hex."""
+
+    client_id: str
+    client_secret_hash: str | None
+    is_confidential: bool
+    allowed_scopes: str
+    default_scopes: str
+    allowed_grant_types: list[str]
+    access_token_lifetime: int
+    refresh_token_lifetime: int
+    is_active: bool
+    name: str
+    redirect_uris: list[str]
+    token_endpoint_auth_method: str | None
+    is_registered: bool
+    last_used_at: datetime | None
+
+
+_CLIENT = tuple(_clients.c[name] for name in ClientRecord._fields)
+
+
+async def find_client(session: AsyncSession, client_id: str) -> ClientRecord | None:
+    """Find a client by the id that it calls itself."""
+    row = (await session.execute(select(*_CLIENT).where(_clients.c.client_id == client_id))).one_or_none()
+    return ClientRecord(*row) if row else None
+
+
+async def insert_client_if_absent(session: AsyncSession, **values: Any) -> bool:
+    """Insert a client unless its id is taken; tell whether it was inserted."""
+    return await insert_if_absent(session, _clients, values)
+
+
+async def set_client_lifetimes(session: AsyncSession, client_id: str, *, access: int, refresh: int) -> None:
+    """Set how long a client's tokens live, in seconds."""
+    same = (_clients.c.access_token_lifetime == access) & (_clients.c.refresh_token_lifetime == refresh)
+    await session.execute(
+        update(_clients)
+        .where(_clients.c.client_id == client_id, ~same)
+        .values(access_token_lifetime=access, refresh_token_lifetime=refresh)
+    )
+
+
+async def note_first_use(session: AsyncSession, client_id: str, at: datetime) -> None:
+    """Note that a client was given something, so that it is not taken for abandoned."""
+    unused = (_clients.c.client_id == client_id) & _clients.c.last_used_at.is_(None)
+    await session.execute(update(_clients).where(unused).values(last_used_at=at, updated_at=_clients.c.updated_at))

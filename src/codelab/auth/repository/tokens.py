@@ -1,0 +1,108 @@
+"""SQL of refresh tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from sqlalchemy import Table, insert, select, update
+
+from codelab.auth.models import RefreshToken, User
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+__all__ = (
+    "RefreshRecord",
+    "RotatedRecord",
+    "find_refresh_token",
+    "insert_refresh_token",
+    "is_rotated",
+    "revoke_family",
+    "rotate_refresh_token",
+)
+
+_users = cast("Table", User.__table__)
+_refresh_tokens = cast("Table", RefreshToken.__table__)
+
+
+class RefreshRecord(NamedTuple):
+    """A refresh token, with the state of its user."""
+
+    family_id: str
+    user_id: str
+    client_id: str
+    scope: str
+    resource: str | None
+    auth_time: datetime | None
+    expires_at: datetime
+    revoked: bool
+    revoked_at: datetime | None
+    user_is_active: bool
+
+
+class RotatedRecord(NamedTuple):
+    """What the successor of a rotated refresh token inherits."""
+
+    family_id: str
+    user_id: str
+    scope: str
+    resource: str | None
+    auth_time: datetime | None
+
+
+_REFRESH = (*(_refresh_tokens.c[name] for name in RefreshRecord._fields[:-1]), _users.c.is_active)
+
+
+async def find_refresh_token(session: AsyncSession, jti_hash: str) -> RefreshRecord | None:
+    """Find a refresh token by its hash."""
+    joined = _refresh_tokens.join(_users, _users.c.id == _refresh_tokens.c.user_id)
+    statement = select(*_REFRESH).select_from(joined).where(_refresh_tokens.c.jti_hash == jti_hash)
+    row = (await session.execute(statement)).one_or_none()
+    return RefreshRecord(*row) if row else None
+
+
+async def insert_refresh_token(session: AsyncSession, **values: Any) -> None:
+    """Insert a refresh token."""
+    await session.execute(insert(_refresh_tokens).values(values))
+
+
+async def rotate_refresh_token(
+    session: AsyncSession, jti_hash: str, client_id: str, at: datetime
+) -> RotatedRecord | None:
+    """Use up a refresh token: of all who try, one gets what its successor inherits, the others None."""
+    active = select(_users.c.id).where(_users.c.id == _refresh_tokens.c.user_id, _users.c.is_active).exists()
+    statement = (
+        update(_refresh_tokens)
+        .where(
+            _refresh_tokens.c.jti_hash == jti_hash,
+            _refresh_tokens.c.client_id == client_id,
+            ~_refresh_tokens.c.revoked,
+            _refresh_tokens.c.expires_at > at,
+            active,
+        )
+        .values(revoked=True, revoked_at=at)
+        .returning(*(_refresh_tokens.c[name] for name in RotatedRecord._fields))
+    )
+    row = (await session.execute(statement)).one_or_none()
+    return RotatedRecord(*row) if row else None
+
+
+async def is_rotated(session: AsyncSession, family_id: str, jti_hash: str) -> bool:
+    """Tell whether a refresh token has a successor (a token revoked for another reason has none)."""
+    statement = select(_refresh_tokens.c.id).where(
+        _refresh_tokens.c.family_id == family_id, _refresh_tokens.c.parent_jti_hash == jti_hash
+    )
+    return (await session.execute(statement.limit(1))).one_or_none() is not None
+
+
+async def revoke_family(session: AsyncSession, family_id: str, at: datetime) -> int:
+    """Revoke what is alive of a family of refresh tokens; return how many were."""
+    statement = (
+        update(_refresh_tokens)
+        .where(_refresh_tokens.c.family_id == family_id, ~_refresh_tokens.c.revoked)
+        .values(revoked=True, revoked_at=at)
+        .returning(_refresh_tokens.c.id)
+    )
+    return len((await session.execute(statement)).all())

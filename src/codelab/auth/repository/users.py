@@ -1,0 +1,101 @@
+"""SQL of people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from sqlalchemy import Table, case, or_, select, update
+
+from codelab.auth.models import User
+from codelab.auth.repository.common import insert_if_absent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+__all__ = (
+    "UserRecord",
+    "find_active_users",
+    "find_user",
+    "find_user_by_id",
+    "find_user_by_login",
+    "has_bcrypt_hashes",
+    "insert_user_if_absent",
+    "record_login",
+)
+
+_users = cast("Table", User.__table__)
+
+
+class UserRecord(NamedTuple):
+    """A user as the database knows it."""
+
+    id: str
+    username: str
+    password_hash: str
+    is_active: bool
+    is_admin: bool
+    email: str
+    is_verified: bool
+
+
+_USER = tuple(_users.c[name] for name in UserRecord._fields)
+
+
+async def _one_user(session: AsyncSession, *conditions: Any) -> UserRecord | None:
+    row = (await session.execute(select(*_USER).where(*conditions))).one_or_none()
+    return UserRecord(*row) if row else None
+
+
+async def find_user(session: AsyncSession, username: str) -> UserRecord | None:
+    """Find a user by name."""
+    return await _one_user(session, _users.c.username == username)
+
+
+async def find_user_by_id(session: AsyncSession, user_id: str) -> UserRecord | None:
+    """Find a user by id."""
+    return await _one_user(session, _users.c.id == user_id)
+
+
+async def find_active_users(session: AsyncSession, user_ids: Sequence[str]) -> set[str]:
+    """Return which of the users are there and not disabled."""
+    found = await session.execute(select(_users.c.id).where(_users.c.id.in_(user_ids), _users.c.is_active))
+    return set(found.scalars())
+
+
+async def find_user_by_login(session: AsyncSession, login: str) -> UserRecord | None:
+    """Find a user by name or else by email address."""
+    statement = (
+        select(*_USER)
+        .where(or_(_users.c.username == login, _users.c.email == login))
+        .order_by(case((_users.c.username == login, 0), else_=1))
+        .limit(1)
+    )
+    row = (await session.execute(statement)).one_or_none()
+    return UserRecord(*row) if row else None
+
+
+async def has_bcrypt_hashes(session: AsyncSession) -> bool:
+    """Tell whether somebody's password still has the hash of the system that they came from."""
+    found = await session.execute(select(_users.c.id).where(_users.c.password_hash.like("$2%")).limit(1))
+    return found.first() is not None
+
+
+async def insert_user_if_absent(session: AsyncSession, **values: Any) -> bool:
+    """Insert a user unless the name or the address is taken; tell whether it was inserted."""
+    return await insert_if_absent(session, _users, values)
+
+
+async def record_login(session: AsyncSession, user: UserRecord, at: datetime, new_hash: str | None) -> bool:
+    """Note a login, and the re-hashed password; False when the user was disabled or got a new password meanwhile."""
+    statement = (
+        update(_users)
+        .where(_users.c.id == user.id, _users.c.is_active, _users.c.password_hash == user.password_hash)
+        .values(last_login_at=at, updated_at=_users.c.updated_at)
+        .returning(_users.c.id)
+    )
+    if new_hash is not None:
+        statement = statement.values(password_hash=new_hash, updated_at=at)
+    return (await session.execute(statement)).one_or_none() is not None

@@ -1,0 +1,163 @@
+"""The documents from which a client learns everything: each field of them is tried."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jwt as pyjwt
+import pytest
+
+from codelab.auth.scopes import ABOUT_PEOPLE, SCOPES
+from tests.support.auth import CLIENT, ISSUER, RunningAuth, running_auth
+
+if TYPE_CHECKING:
+    from codelab.settings import AuthSettings
+
+SERVER = "/.well-known/oauth-authorization-server"
+OPENID = "/.well-known/openid-configuration"
+RESOURCE = "/.well-known/oauth-protected-resource"
+
+
+@pytest.fixture
+def dialect() -> str:
+    """The documents do not come from the database."""
+    return "sqlite"
+
+
+async def read(auth: RunningAuth, url: str) -> Any:
+    """Fetch a document from its URL or path."""
+    answer = await auth.http.get(url)
+    assert answer.status_code == 200, (url, answer.text)
+    assert answer.headers["Content-Type"] == "application/json"
+    return answer.json()
+
+
+class Walk:
+    """Try what each field of the server's document says; a field without a method here is a defect."""
+
+    def __init__(self, auth: RunningAuth, document: dict[str, Any]) -> None:
+        self.auth = auth
+        self.document = document
+
+    async def all(self) -> None:
+        """Walk through the document."""
+        for field, value in self.document.items():
+            await getattr(self, f"_{field}")(value)
+
+    async def _issuer(self, value: Any) -> None:
+        assert value == ISSUER
+        token = (await self.auth.login()).json()["access_token"]
+        assert pyjwt.decode(token, options={"verify_signature": False})["iss"] == value
+
+    async def _token_endpoint(self, value: Any) -> None:
+        assert (await self.auth.http.post(value)).json()["error"] == "invalid_request"
+
+    async def _jwks_uri(self, value: Any) -> None:
+        token = (await self.auth.login()).json()["access_token"]
+        keys = pyjwt.PyJWKSet.from_dict(await read(self.auth, value))
+        kid = pyjwt.get_unverified_header(token)["kid"]
+        assert pyjwt.decode(token, keys[kid], algorithms=["ES256"], options={"verify_aud": False})
+
+    async def _scopes_supported(self, value: Any) -> None:
+        assert value == [
+            *("openid", "profile", "email", "offline_access"),
+            *("api:read", "api:write", "approvals:decide", "api:admin"),
+        ]
+        await self.auth.client("all", "password")
+        body = (await self.auth.login(client_id="all", scope=" ".join(value))).json()
+        assert set(body["scope"].split()) == set(value)
+
+    async def _response_types_supported(self, value: Any) -> None:
+        assert value == []
+
+    async def _grant_types_supported(self, value: Any) -> None:
+        for grant in value:
+            answer = await self.auth.token(grant_type=grant)
+            assert answer.json()["error"] != "unsupported_grant_type", grant
+        for grant in {"password", "refresh_token", "client_credentials", "authorization_code"} - set(value):
+            assert (await self.auth.token(grant_type=grant)).json()["error"] == "unsupported_grant_type"
+
+    async def _token_endpoint_auth_methods_supported(self, value: Any) -> None:
+        assert value == ["none", "client_secret_basic", "client_secret_post"]
+        await self.auth.client("machine", "client_credentials", secret="s")
+        asked = {"grant_type": "client_credentials"}
+        assert (await self.auth.login()).status_code == 200
+        assert (await self.auth.post("/oauth/token", "machine", "s", **asked)).status_code == 200
+        post = await self.auth.post("/oauth/token", client_id="machine", client_secret="s", **asked)
+        assert post.status_code == 200
+
+    async def _protected_resources(self, value: Any) -> None:
+        assert value == [(await read(self.auth, RESOURCE))["resource"]]
+
+
+async def test_every_field_is_true(auth: RunningAuth) -> None:
+    """Whatever the document of the server says is tried and holds."""
+    document = await read(auth, SERVER)
+    await Walk(auth, document).all()
+    assert document == await read(auth, OPENID)
+
+
+async def test_the_api_says_who_gives_tokens(auth: RunningAuth) -> None:
+    """A refused caller finds the document of the API, from it the server, and a token for it that the API takes."""
+    refused = await auth.http.get("/me")
+    assert refused.status_code == 401
+    _, _, url = refused.headers["WWW-Authenticate"].partition('resource_metadata="')
+    document = await read(auth, url.rstrip('"'))
+    assert document == await read(auth, RESOURCE)
+    assert document["scopes_supported"] == [scope for scope in SCOPES if scope not in ABOUT_PEOPLE]
+    assert document["bearer_methods_supported"] == ["header"]
+    assert document["resource_name"] == "codelab"
+    (issuer,) = document["authorization_servers"]
+    server = await read(auth, issuer + SERVER)
+    assert server["issuer"] == issuer
+    fields = {"grant_type": "password", "client_id": CLIENT, "username": "admin", "resource": document["resource"]}
+    token = await auth.http.post(server["token_endpoint"], data={**fields, "password": str(auth.settings.master_key)})
+    assert (await auth.me(token.json()["access_token"])).status_code == 200
+
+
+async def test_challenges_keep_what_they_say(auth: RunningAuth) -> None:
+    """A bad token and a missing scope get their error and the address; the token endpoint's own challenge stays."""
+    bad = await auth.me("x")
+    assert bad.headers["WWW-Authenticate"].startswith('Bearer error="invalid_token", ')
+    assert bad.headers["WWW-Authenticate"].endswith(f', resource_metadata="{ISSUER}{RESOURCE}/api/v1"')
+    login = await auth.login(password="wrong")
+    assert login.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_issuer_with_a_path(settings: AuthSettings) -> None:
+    """Its documents are where the RFCs insert the path, and name addresses below it."""
+    async with running_auth(settings, issuer="https://example.com/code/lab/") as auth:
+        for path in (SERVER, f"{SERVER}/code/lab", OPENID, f"{OPENID}/code/lab"):
+            document = await read(auth, path)
+            assert document["issuer"] == "https://example.com/code/lab/"
+            assert document["token_endpoint"] == "https://example.com/code/lab/oauth/token"
+        for path in (RESOURCE, f"{RESOURCE}/code/lab/api/v1"):
+            assert (await read(auth, path))["resource"] == "https://example.com/code/lab/api/v1"
+        challenge = (await auth.http.get("/me")).headers["WWW-Authenticate"]
+        assert challenge == f'Bearer resource_metadata="https://example.com{RESOURCE}/code/lab/api/v1"'
+
+
+OPEN = ("/oauth/token", "/.well-known/jwks.json", SERVER, OPENID, RESOURCE, f"{RESOURCE}/api/v1")
+
+
+@pytest.mark.parametrize("path", OPEN)
+async def test_browsers_may_ask(auth: RunningAuth, path: str) -> None:
+    """Scripts of any origin may read the answer, errors too, and ask beforehand; cookies are never allowed."""
+    headers = {"Origin": "https://app.example"}
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    before = await auth.http.options(path, headers=headers | asked)
+    assert before.status_code == 204
+    assert "POST" in before.headers["Access-Control-Allow-Methods"]
+    assert "Authorization" in before.headers["Access-Control-Allow-Headers"]
+    answer = await (auth.http.post(path, headers=headers) if path == OPEN[0] else auth.http.get(path, headers=headers))
+    for each in (before, answer):
+        assert each.headers["Access-Control-Allow-Origin"] == "*"
+        assert "Access-Control-Allow-Credentials" not in each.headers
+
+
+@pytest.mark.parametrize("path", ["/me", "/public", "/oauth/authorize"])
+async def test_browsers_may_not_ask_elsewhere(auth: RunningAuth, path: str) -> None:
+    """A script of another origin learns nothing from the API, and nothing from what people see."""
+    headers = {"Origin": "https://app.example", "Access-Control-Request-Method": "GET"}
+    for answer in (await auth.http.options(path, headers=headers), await auth.http.get(path, headers=headers)):
+        assert "Access-Control-Allow-Origin" not in answer.headers
