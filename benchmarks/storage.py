@@ -67,7 +67,6 @@ def measure(folder: Path, server: PostgresServer, messages: int) -> Iterator[Lin
     """Fill a SQLite file, take it to PostgreSQL and back, to an archive, and from there into both."""
     source, back, fresh = (f"sqlite:///{folder}/{name}.db" for name in ("source", "back", "imported"))
     archive = str(folder / "archive.tar.zst")
-    asyncio.run(_make_durable(server.url))
     began = time.perf_counter()
     rows = asyncio.run(_fill(source, messages))
     size = (folder / "source.db").stat().st_size / 1e6
@@ -93,18 +92,6 @@ def measure(folder: Path, server: PostgresServer, messages: int) -> Iterator[Lin
 def _beside(line: Line, floor: Line) -> Iterator[Line]:
     yield floor
     yield Line(line.what, line.rows, line.seconds, floor.rate, line.cpu, line.peak_mb)
-
-
-async def _make_durable(url: str) -> None:
-    """Let a server that belongs to the tests write to the disk as one that people use."""
-    connection = await asyncpg.connect(parse_url(url, "bare").dsn)
-    try:
-        if await connection.fetchval("SHOW fsync") == "off":
-            for option in ("fsync", "full_page_writes", "synchronous_commit"):
-                await connection.execute(f"ALTER SYSTEM SET {option} = on")
-            await connection.execute("SELECT pg_reload_conf()")
-    finally:
-        await connection.close()
 
 
 async def _make_tables(url: str) -> None:

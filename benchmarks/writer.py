@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
-from benchmarks.sides import compare, fresh_database, rate
+from benchmarks.sides import Row, compare, fresh_database, rate
 from codelab.db import parse_url
 from codelab.db.engine import create_engine, writing
 from codelab.db.writer import Writer
@@ -24,7 +24,7 @@ __all__ = ("measure",)
 INSERT = text("INSERT INTO bench (value) VALUES (:value)")
 
 
-async def measure(folder: Path, server: PostgresServer | None, rounds: int, seconds: float) -> list[tuple[str, float]]:
+async def measure(folder: Path, server: PostgresServer | None, rounds: int, seconds: float) -> list[Row]:
     """Insert one row at a time from 16 and 64 tasks."""
     engine = create_engine(parse_url(fresh_database(folder, server), "BENCH"), "codelab.bench")
     async with engine.begin() as connection:

@@ -5,18 +5,20 @@ ASGI cannot abort a connection: an application that returns leaves what it sent 
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
 if TYPE_CHECKING:
-    from asyncio import Transport
+    from asyncio import TimerHandle, Transport
+    from collections.abc import Awaitable
 
     from litestar import Litestar
     from litestar.types import Receive, Scope, Send
 
-__all__ = ("abort", "uvicorn_options")
+__all__ = ("Watch", "abort", "uvicorn_options")
 
 _ABORT = "codelab.abort"
 
@@ -59,3 +61,44 @@ def abort(scope: Scope) -> None:
     extensions: Any = scope.get("extensions") or {}
     if _ABORT in extensions:
         extensions[_ABORT]()
+
+
+class Watch:
+    """Drop a connection whose peer takes longer than ``seconds`` to accept one piece.
+
+    A timeout for each piece would cost more than to send it: here a timer runs once for many.
+    """
+
+    __slots__ = ("_loop", "_scope", "_seconds", "_since", "_timer")
+
+    def __init__(self, scope: Scope, seconds: float) -> None:
+        self._scope = scope
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._since: float | None = None
+        self._timer: TimerHandle | None = None
+
+    async def over(self, sending: Awaitable[None]) -> None:
+        """Wait until a piece is accepted; a dropped connection ends the wait as the loss of any connection does."""
+        self._since = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._seconds, self._look)
+        try:
+            await sending
+        finally:
+            self._since = None
+
+    def stop(self) -> None:
+        """Stop watching."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._since is None:
+            return
+        left = self._since + self._seconds - self._loop.time()
+        if left <= 0:
+            abort(self._scope)
+        else:
+            self._timer = self._loop.call_later(left, self._look)

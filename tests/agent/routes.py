@@ -18,6 +18,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/sessions"): {"title": "t"},
     ("PATCH", "/api/v1/sessions/{session_id}"): {"title": "changed"},
     ("POST", "/api/v1/sessions/{session_id}/messages"): {"content": "count to 1"},
+    ("POST", "/api/v1/sessions/{session_id}/tool-calls/{call_id}/claim"): {"client_id": "me"},
     ("POST", "/api/v1/sessions/{session_id}/tool-results"): {"call_id": "call_1", "result": {}},
     ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}"): {"decision": "approve"},
     ("POST", "/api/v1/agents/{session_id}/switch"): {"target_agent": "debug"},

@@ -19,6 +19,7 @@ from codelab.local import LocalServer
 from codelab.settings import Settings
 from tests.agent.providers.upstream import STALL, text_answer
 from tests.agent.routes import Route, list_routes, list_sockets
+from tests.agent.test_steer import steer
 from tests.agent.transcripts import END, call, calls_answer, text_of
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ async def every_event(model: Upstream, ada: Person) -> list[Event]:
     await ada.decide(session, approvals["reject"], "reject", feedback="no")
     changed = {"path": "b", "content": "c"}
     await ada.decide(session, approvals["edit"], "edit", modified_arguments=changed)
-    await ada.answer(session, "read", error="not there")
+    await steer(ada, session, "and mind the time")
+    await ada.http.post(f"/api/v1/sessions/{session}/tool-calls/read/claim", json={"client_id": "me"})
+    await ada.answer(session, "read", error="not there", client_id="me")
     await ada.answer(session, "approve", result={"ok": True})
     await ada.answer(session, "edit", result=None)
     await ada.until(session, "turn.completed")
@@ -132,6 +135,7 @@ async def test_values_are_as_documented(model: Upstream, talker: Person) -> None
     assert values("agent.switched", "by") == {"router", "agent", "user"}
     assert values("message.completed", "status") == {"completed", "interrupted"}
     assert values("message.created", "role") == {"user"}
+    assert values("message.created", "delivery") == {"queue", "steer"}
 
 
 def test_every_route_is_documented_and_every_documented_route_exists() -> None:

@@ -38,7 +38,12 @@ async def test_every_post_is_carried_out_once(running: Running, ada: Person, mig
         "/api/v1/sessions": {"title": "t", "metadata": {"a": [1, 2.5, "é"]}},
         "/api/v1/sessions/{session_id}/messages": {"content": "count to 1"},
         "/api/v1/sessions/{session_id}/approvals/{approval_id}": {"decision": "approve"},
-        "/api/v1/sessions/{session_id}/tool-results": {"call_id": approval["call_id"], "result": {"a": 1e5}},
+        "/api/v1/sessions/{session_id}/tool-calls/{call_id}/claim": {"client_id": "me"},
+        "/api/v1/sessions/{session_id}/tool-results": {
+            "call_id": approval["call_id"],
+            "client_id": "me",
+            "result": {"a": 1e5},
+        },
         "/api/v1/agents/{session_id}/switch": {"target_agent": "debug", "reason": "why"},
         "/api/v1/sessions/{session_id}/cancel": None,
     }
@@ -46,7 +51,7 @@ async def test_every_post_is_carried_out_once(running: Running, ada: Person, mig
     assert set(posts) == set(bodies)
     async with Witness.at(migrated) as witness:
         for path, body in bodies.items():
-            url = posts[path].url(session_id=session, approval_id=approval["approval_id"])
+            url = posts[path].url(session_id=session, approval_id=approval["approval_id"], call_id=approval["call_id"])
             first = await post(ada, url, body, "k1")
             assert first.is_success, first.text
             assert REPLAYED not in first.headers

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import event, select
@@ -11,7 +11,8 @@ from codelab.agent.log import EventLog
 from codelab.agent.repository import events, sessions, turns
 from codelab.agent.storage import SCHEMA
 from codelab.agent.turns.ticks import Ticks
-from codelab.db import Database, new_id, parse_url
+from codelab.db import Database, new_id, now, parse_url
+from codelab.text import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,10 +40,33 @@ async def _running_turn(database: Database) -> tuple[str, int]:
         row = await sessions.find(db, "ada", session_id)
         assert row is not None
         key = await turns.add(db, turn_id=turn_id, session_db_id=row.db_id, message_id=new_id())
-        await turns.start(db, key, "here")
+        await turns.start(db, key, "here", now())
         return int(row.db_id)
 
     return turn_id, await database.write(unit)
+
+
+class _Stream:
+    """What one model says, a text at a time."""
+
+    def __init__(self, ticks: Ticks, turn_id: str, key: Any) -> None:
+        self._ticks = ticks
+        self._turn = (turn_id, key)
+        self._text = ""
+        self._outcome: asyncio.Future[None] | None = None
+
+    async def say(self, text: str) -> None:
+        self._text = text
+        self._outcome = asyncio.get_running_loop().create_future()
+        self._ticks.add(self)
+        await self._outcome
+
+    def take(self) -> tuple[str, int, str]:
+        return (*self._turn, canonical_json({"text": self._text}))
+
+    def written(self, failure: Exception | None) -> None:
+        assert self._outcome is not None
+        self._outcome.set_exception(failure) if failure else self._outcome.set_result(None)
 
 
 async def _said(database: Database, key: int) -> list[tuple[int, str]]:
@@ -54,12 +78,14 @@ async def _said(database: Database, key: int) -> list[tuple[int, str]]:
 async def test_all_streams_share_a_transaction(database: Database) -> None:
     """What twenty models say at once is one commit, and each log has its own, in order and without gaps."""
     made = [await _running_turn(database) for _ in range(20)]
-    ticks = Ticks(database, EventLog(database))
+    ticks = Ticks(database, EventLog(database), "here")
     commits: Counter[str] = Counter()
     event.listen(database.engine.sync_engine, "commit", lambda _: commits.update(["commit"]))
 
+    streams = [_Stream(ticks, *one) for one in made]
     for offset in range(3):
-        await asyncio.gather(*(ticks.write(turn, key, "m", offset, f"{offset} of {key}") for turn, key in made))
+        said_now = [stream.say(f"{offset} of {key}") for stream, (_, key) in zip(streams, made, strict=True)]
+        await asyncio.gather(*said_now)
 
     assert commits["commit"] == 3
     for _, key in made:
@@ -78,8 +104,8 @@ async def test_a_turn_that_ended_says_nothing_more(database: Database) -> None:
         await turns.end(tx.session, turn.db_id, "cancelled")
 
     await database.write(end)
-    ticks = Ticks(database, EventLog(database))
-    await asyncio.gather(ticks.write(ended, silent, "m", 0, "late"), ticks.write(running, heard, "m", 0, "on"))
+    ticks = Ticks(database, EventLog(database), "here")
+    await asyncio.gather(_Stream(ticks, ended, silent).say("late"), _Stream(ticks, running, heard).say("on"))
 
     assert await _said(database, silent) == []
     assert len(await _said(database, heard)) == 1
@@ -88,12 +114,12 @@ async def test_a_turn_that_ended_says_nothing_more(database: Database) -> None:
 async def test_a_text_that_cannot_be_written_harms_nobody_else(database: Database) -> None:
     """The stream whose text the database refuses gets the error; the others of its tick are written once."""
     (turn, key), (other, other_key) = await _running_turn(database), await _running_turn(database)
-    ticks = Ticks(database, EventLog(database))
-    wrong = object()
+    ticks = Ticks(database, EventLog(database), "here")
+    wrong = object()  # a key that no driver can bind
 
     bad, good = await asyncio.gather(
-        ticks.write(turn, wrong, "m", 0, "never"),  # type: ignore[arg-type]  # a key that no driver can bind
-        ticks.write(other, other_key, "m", 0, "well"),
+        _Stream(ticks, turn, wrong).say("never"),
+        _Stream(ticks, other, other_key).say("well"),
         return_exceptions=True,
     )
 

@@ -48,15 +48,19 @@ class ScriptedServer:
         self.created = Tap()
         self.patched = Tap()
         self.messages = Tap()
+        self.claims = Tap()
         self.results = Tap()
         self.decisions = Tap()
         self.cancels = Tap()
         self.switches = Tap()
         self.logins = Tap()
         self.streams: list[int] = []
+        self.clients: list[str] = []
         self.tokens = {"token-0"}
         self.refresh_tokens: dict[str, str] = {}
         self.password = "correct horse"
+        #: Calls that another client has.
+        self.taken: set[str] = set()
         #: Answers of the decision route other than 200, used up in order.
         self.refusals: list[tuple[int, str]] = []
         #: The event stream is cut after each of these many events, used up in order.
@@ -80,6 +84,7 @@ class ScriptedServer:
                 web.get(base, self._session),
                 web.patch(base, self._patch),
                 web.post(f"{base}/messages", self._message),
+                web.post(f"{base}/tool-calls/{{call_id}}/claim", self._claim),
                 web.post(f"{base}/tool-results", self._result),
                 web.post(f"{base}/approvals/{{approval_id}}", self._decision),
                 web.post(f"{base}/cancel", self._cancel),
@@ -143,12 +148,19 @@ class ScriptedServer:
         )
 
     async def question(
-        self, turn_id: str, call_id: str, tool: str, arguments: dict[str, Any], approval_id: str
+        self,
+        turn_id: str,
+        call_id: str,
+        tool: str,
+        arguments: dict[str, Any],
+        approval_id: str,
+        request_type: str = "tool",
     ) -> None:
         """Ask a person to decide."""
         await self.emit(
             "approval.requested",
             approval_id=approval_id,
+            request_type=request_type,
             call_id=call_id,
             turn_id=turn_id,
             tool_name=tool,
@@ -263,9 +275,22 @@ class ScriptedServer:
             self._tasks.add(task)
         return web.json_response({"message_id": f"u{self._turns}", "turn_id": turn_id, "seq": seq}, status=202)
 
+    async def _claim(self, request: web.Request) -> web.Response:
+        self._check(request)
+        call_id = request.match_info["call_id"]
+        body = await request.json()
+        self.claims.put({"call_id": call_id} | body)
+        if call_id in self.taken:
+            return web.json_response({"code": "call_claimed", "detail": "Another client runs this call."}, status=409)
+        asked = [data for kind, data in self.log if kind == "tool.requested" and data["call_id"] == call_id][-1]
+        return web.json_response({name: asked[name] for name in ("call_id", "tool_name", "arguments")} | body)
+
     async def _result(self, request: web.Request) -> web.Response:
         self._check(request)
         body = await request.json()
+        claim = {"call_id": body["call_id"], "client_id": body.pop("client_id")}
+        if claim not in self.claims.items:
+            return web.json_response({"code": "call_claimed", "detail": "You have not claimed it."}, status=409)
         self.results.put(body)
         return web.json_response({"call_id": body["call_id"], "status": "completed", "seq": len(self.log)})
 
@@ -299,6 +324,7 @@ class ScriptedServer:
         self._check(request)
         after = int(request.query.get("after", "0"))
         self.streams.append(after)
+        self.clients.append(request.query["client"])
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         room = self.cuts.pop(0) if self.cuts else None

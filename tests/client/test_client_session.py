@@ -584,3 +584,71 @@ async def _gone(pid: int) -> None:
             except ProcessLookupError:
                 return
             await asyncio.sleep(0.01)
+
+
+class TestClaims:
+    async def test_a_call_of_another_client_is_left_to_it(
+        self, server: ScriptedServer, make_desk: Callable[..., Desk], root: Path
+    ) -> None:
+        """It is not run, a note says so, and its result is awaited."""
+
+        async def script(turn: str, _: str) -> None:
+            server.taken = {"c1"}
+            await server.request(turn, "c1", "read_file", {"path": "a"})
+            await server.claims.wait()
+            await server.emit("tool.claimed", call_id="c1", turn_id=turn, tool_name="read_file", client_id="other")
+            await server.emit(
+                "tool.completed", call_id="c1", turn_id=turn, tool_name="read_file", status="completed", result={}
+            )
+            await server.finish(turn)
+
+        server.script = script
+        desk = make_desk()
+        outcome = await desk.conversation.send("hi")
+
+        assert server.results.items == []
+        assert "another client runs this call" in desk.notes.getvalue()
+        assert outcome.tool_calls[0]["status"] == "completed"
+
+    async def test_a_call_that_is_offered_again_is_claimed_again(
+        self, server: ScriptedServer, make_desk: Callable[..., Desk], root: Path
+    ) -> None:
+        """What another client left is run here, under the same name as the stream's."""
+        (root / "a").write_text("x")
+
+        async def script(turn: str, _: str) -> None:
+            server.taken = {"c1"}
+            await server.request(turn, "c1", "read_file", {"path": "a"})
+            await server.claims.wait()
+            server.taken = set()
+            await server.request(turn, "c1", "read_file", {"path": "a"})
+            await server.take_result(turn, "read_file")
+            await server.finish(turn)
+
+        server.script = script
+        outcome = await make_desk().conversation.send("hi")
+
+        assert outcome.tool_calls[0]["status"] == "completed"
+        assert {made["client_id"] for made in server.claims.items} == set(server.clients)
+
+    async def test_an_unknown_outcome_is_a_persons_to_decide(
+        self, server: ScriptedServer, make_desk: Callable[..., Desk], root: Path, person: Script
+    ) -> None:
+        """A yes that was given before does not serve; with --approve all, nobody is there to say it."""
+        decisions: list[dict[str, Any]] = []
+
+        async def script(turn: str, _: str) -> None:
+            await server.question(turn, "c1", "write_file", WRITE, "a1")
+            decisions.append(await server.decisions.wait())
+            await server.question(turn, "c1", "write_file", WRITE, "a2", request_type="unknown_outcome")
+            decisions.append(await server.decisions.wait())
+            await server.finish(turn)
+
+        server.script = script
+        person.answers = [YES, Decision("reject")]
+        await make_desk().conversation.send("hi")
+        await make_desk("all").conversation.send("hi")
+
+        assert [made["decision"] for made in decisions] == ["approve", "reject", "approve", "reject"]
+        assert len(person.asked) == 2
+        assert not (root / "hello.py").exists()

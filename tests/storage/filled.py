@@ -37,7 +37,9 @@ async def fill(server: Running) -> None:
     (approval,) = [event.data for event in waiting if event.type == "approval.requested"]
     await ada.decide(decided, approval["approval_id"], "approve")
     call = (await ada.until(decided, "tool.requested"))[-1].data
-    await ada.answer(decided, call["call_id"], result={"path": "hello.py", "bytes_written": 12})
+    claim = f"/api/v1/sessions/{decided}/tool-calls/{call['call_id']}/claim"
+    assert (await ada.http.post(claim, json={"client_id": "me"})).is_success
+    await ada.answer(decided, call["call_id"], result={"path": "hello.py", "bytes_written": 12}, client_id="me")
     await ada.until(decided, *END)
     routed = await ada.session()
     await ada.say(routed, "explain what a cursor is")

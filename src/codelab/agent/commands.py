@@ -9,7 +9,7 @@ from codelab.agent.idempotency import read_key
 
 if TYPE_CHECKING:
     from codelab.agent.idempotency import Once
-    from codelab.agent.turns import ApprovalService, TurnService
+    from codelab.agent.turns import ApprovalService, ClaimService, TurnService
     from codelab.identity import Principal
 
 __all__ = ("Commands",)
@@ -20,12 +20,15 @@ WRITE, DECIDE = "api:write", "approvals:decide"
 class Commands:
     """Carry out the commands of clients."""
 
-    def __init__(self, turns: TurnService, approvals: ApprovalService) -> None:
+    def __init__(self, turns: TurnService, approvals: ApprovalService, claims: ClaimService) -> None:
         self._turns = turns
         self._approvals = approvals
+        self._claims = claims
 
-    async def carry_out(self, command: frames.Command, principal: Principal, session_id: str) -> tuple[Any, bool]:
-        """Carry out one command; what it returns is committed, in the shape of the route for the same.
+    async def carry_out(
+        self, command: frames.Command, principal: Principal, session_id: str, client: str
+    ) -> tuple[Any, bool]:
+        """Carry out one command of a client; what it returns is committed, in the shape of the route for the same.
 
         The second value tells whether it is what was answered to the same key before. Raises what the route raises.
         """
@@ -33,10 +36,12 @@ class Commands:
             return {}, False
         key = command.idempotency_key
         once = None if key is None else read_key(key, "idempotency_key")
-        result = await self._carry_out(command, principal, session_id, once)
+        result = await self._carry_out(command, principal, session_id, client, once)
         return result, once is not None and once.replayed
 
-    async def _carry_out(self, command: frames.Change, principal: Principal, session_id: str, once: Once | None) -> Any:
+    async def _carry_out(
+        self, command: frames.Change, principal: Principal, session_id: str, client: str, once: Once | None
+    ) -> Any:
         if isinstance(command, frames.Decide):
             principal.require(DECIDE)
             return await self._approvals.decide(
@@ -53,9 +58,13 @@ class Commands:
         match command:
             case frames.SendMessage():
                 return await turns.post_message(principal, session_id, command.content, command.delivery, once)
+            case frames.ClaimCall():
+                holder = command.client_id or client
+                return await self._claims.claim(principal, session_id, command.call_id, holder, once)
             case frames.SendResult():
+                holder = command.client_id or client
                 return await turns.take_result(
-                    principal, session_id, command.call_id, command.result, command.error, once
+                    principal, session_id, command.call_id, command.result, command.error, once, client=holder
                 )
             case frames.Switch():
                 return await turns.switch(principal, session_id, command.target_agent, command.reason, once)

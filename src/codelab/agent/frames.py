@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from codelab.agent.schemas import Decision, NewMessage, SwitchRequest, ToolResult
+from codelab.agent.schemas import CallId, ClientId, Decision, NewMessage, SwitchRequest, ToolResult
 from codelab.errors import BadRequest
 from codelab.problems import document
 from codelab.text import Input, scrub
@@ -22,6 +22,7 @@ __all__ = (
     "FRAMES",
     "Cancel",
     "Change",
+    "ClaimCall",
     "Command",
     "Decide",
     "FrameError",
@@ -51,6 +52,16 @@ class SendMessage(NewMessage, kw_only=True):
 
     type: ClassVar[str] = "message.send"
     id: FrameId
+    idempotency_key: str | None = None
+
+
+class ClaimCall(Input):
+    """Claim a tool call; without ``client_id`` it is the socket's client that does."""
+
+    type: ClassVar[str] = "tool.claim"
+    id: FrameId
+    call_id: CallId
+    client_id: ClientId | None = None
     idempotency_key: str | None = None
 
 
@@ -87,10 +98,12 @@ class Cancel(Input):
     idempotency_key: str | None = None
 
 
-Change: TypeAlias = SendMessage | SendResult | Decide | Switch | Cancel
+Change: TypeAlias = SendMessage | ClaimCall | SendResult | Decide | Switch | Cancel
 Command: TypeAlias = Ping | Change
 #: Every command by the ``type`` of its frame.
-FRAMES: dict[str, type[Command]] = {kind.type: kind for kind in (Ping, SendMessage, SendResult, Decide, Switch, Cancel)}
+FRAMES: dict[str, type[Command]] = {
+    kind.type: kind for kind in (Ping, SendMessage, ClaimCall, SendResult, Decide, Switch, Cancel)
+}
 
 
 class FrameError(Exception):

@@ -34,12 +34,14 @@ logger = logging.getLogger(__name__)
 #: Every event type; ``docs/api.md`` describes the data of each, and a test holds the two together.
 EVENT_TYPES = (
     "message.created",
+    "message.steered",
     "turn.started",
     "model.retrying",
     "message.started",
     "message.delta",
     "message.completed",
     "tool.requested",
+    "tool.claimed",
     "tool.completed",
     "approval.requested",
     "approval.resolved",
@@ -154,9 +156,9 @@ class EventLog:
         tx.after_commit(partial(self._publish, session_db_id, appended))
         return appended[-1].seq
 
-    async def append_deltas(self, tx: Transaction, deltas: Sequence[Delta]) -> None:
-        """Append one ``message.delta`` each to the logs of running turns, as one."""
-        for session_db_id, event in await events.append_deltas(tx.session, deltas):
+    async def append_deltas(self, tx: Transaction, deltas: Sequence[Delta], owner: str) -> None:
+        """Append one ``message.delta`` each to the logs of turns that run under this owner's lease, as one."""
+        for session_db_id, event in await events.append_deltas(tx.session, deltas, owner):
             tx.after_commit(partial(self._publish, session_db_id, (event,)))
 
     def _publish(self, session_db_id: int, appended: Sequence[Event]) -> None:

@@ -185,7 +185,11 @@ class Message(AgentBase):
 
 
 class ToolCall(AgentBase):
-    """One call of a tool that the model asked for, and what became of it. ``arguments`` is canonical JSON."""
+    """One call of a tool that the model asked for, and what became of it. ``arguments`` is canonical JSON.
+
+    ``claimed_by`` is the client that runs it or ran it last, ``attempt`` how often it was offered. One that waits for a
+    person and has a client is of unknown outcome.
+    """
 
     __tablename__ = "tool_calls"
     __table_args__ = (
@@ -195,6 +199,12 @@ class ToolCall(AgentBase):
         ),
         Index("uq_tool_calls_call_id", "session_db_id", "call_id", unique=True),
         Index("ix_tool_calls_turn_db_id", "turn_db_id"),
+        Index(
+            "ix_tool_calls_claimed",
+            "db_id",
+            sqlite_where=text("state = 'requested' AND claimed_by IS NOT NULL"),
+            postgresql_where=text("state = 'requested' AND claimed_by IS NOT NULL"),
+        ),
     )
 
     db_id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
@@ -206,6 +216,9 @@ class ToolCall(AgentBase):
     arguments: Mapped[str] = mapped_column(Text, nullable=False)
     edited: Mapped[bool] = mapped_column(Boolean, nullable=False, default=False)
     state: Mapped[str] = mapped_column(String(20), nullable=False)
+    attempt: Mapped[int] = mapped_column(Integer, nullable=False, default=1, server_default="1")
+    claimed_by: Mapped[str | None] = mapped_column(String(64))
+    claimed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     completed_seq: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, nullable=False)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -22,14 +22,16 @@ from codelab.agent.storage import SCHEMA
 from codelab.agent.turns import (
     ApprovalService,
     CallTransitions,
+    ClaimService,
     ModelCaller,
     QueueService,
     Runner,
     Transitions,
     TurnService,
 )
+from codelab.agent.turns.lease import Lease, Leases
 from codelab.agent.turns.window import ContextLimits
-from codelab.db import Database, Limits, new_id, parse_url
+from codelab.db import Database, Limits, parse_url
 from codelab.db.jobs import Job, Jobs
 from codelab.db.upkeep import Upkeep
 from codelab.errors import StartError
@@ -47,8 +49,8 @@ __all__ = ("AgentModule",)
 
 #: The model's name where no server is set.
 FAKE_MODEL = "fake-llm"
-#: Seconds between two looks at who may still read.
-CHECK_READERS = 0.5
+#: Seconds between two looks at who may still read, and at the clients that have calls.
+CHECK_READERS = CHECK_CLAIMS = 0.5
 
 
 class AgentModule(InitPlugin):
@@ -79,23 +81,31 @@ class AgentModule(InitPlugin):
         model = (settings.llm_model or FAKE_MODEL) if settings.llm_proxy_url else FAKE_MODEL
         self.log = EventLog(self.database)
         self.readers = Readers(still_valid)
-        self._jobs = Jobs(Job("readers", CHECK_READERS, self.readers.end_invalid))
         self.upkeep = Upkeep("agent", lambda: clean(self.database, settings))
         calls = CallTransitions(self.log)
-        transitions = Transitions(self.log, calls, agents, new_id())
+        self.claims = ClaimService(self.database, self.log, calls, self.readers, grace=settings.claim_grace_seconds)
+        lease = Lease(settings.lease_seconds)
+        transitions = Transitions(self.log, calls, agents, lease)
         policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
-        caller = ModelCaller(self.database, self.log, transitions, client, policy)
+        caller = ModelCaller(self.database, self.log, transitions, client, policy, lease)
         self.runner = Runner(
             self.database,
             self.log,
             transitions,
             agents,
             caller,
+            Leases(self.database, lease),
             model=model,
             limits=ContextLimits(
                 settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars
             ),
             max_steps=settings.max_steps,
+            resumes=settings.on_restart == "resume",
+        )
+        self._jobs = Jobs(
+            Job("readers", CHECK_READERS, self.readers.end_invalid),
+            Job("claims", CHECK_CLAIMS, self.claims.release_abandoned),
+            Job("leases", settings.lease_seconds / 3, self.runner.keep_leases),
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
         self.queue = QueueService(self.database, transitions)
@@ -110,7 +120,7 @@ class AgentModule(InitPlugin):
             max_message_bytes=settings.max_message_bytes,
             max_result_bytes=settings.max_result_bytes,
         )
-        self.commands = Commands(self.turns, self.approvals)
+        self.commands = Commands(self.turns, self.approvals, self.claims)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the module to an application."""
@@ -120,6 +130,7 @@ class AgentModule(InitPlugin):
         app_config.dependencies |= {
             "sessions": Provide(lambda: self.sessions, sync_to_thread=False),
             "approvals": Provide(lambda: self.approvals, sync_to_thread=False),
+            "claims": Provide(lambda: self.claims, sync_to_thread=False),
             "commands": Provide(lambda: self.commands, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
@@ -146,7 +157,7 @@ class AgentModule(InitPlugin):
     async def _lifespan(self, _app: Litestar) -> AsyncIterator[None]:
         try:
             await self.database.start(self._db_wait, alone=True)
-            await self.runner.recover()
+            await self.runner.recover(proven=True)  # whoever worked on a turn had the lock that is ours now
             self._jobs.start()
             self.upkeep.start()
             yield

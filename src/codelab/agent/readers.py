@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from codelab.agent.log import End, Subscription
+from codelab.db import new_id
+from codelab.errors import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator
@@ -17,7 +21,24 @@ if TYPE_CHECKING:
     #: Tells which of some callers may still act; the application hands it over, since another module knows.
     StillValid: TypeAlias = Callable[[Collection[Principal]], Awaitable[set[Principal]]]
 
-__all__ = ("Reader", "Readers")
+__all__ = ("CLIENT_ID", "Reader", "Readers", "read_client")
+
+#: What a client may call itself.
+CLIENT_ID = r"^[A-Za-z0-9._~-]{1,64}$(?!\n)"
+_CLIENT_ID = re.compile(CLIENT_ID)
+
+
+def read_client(given: str | None) -> str:
+    """Read what a client calls itself, or make a name for one that does not say.
+
+    Raises:
+        BadRequest: it is no name.
+    """
+    if given is None:
+        return new_id()
+    if not _CLIENT_ID.fullmatch(given):
+        raise BadRequest("client: must be 1 to 64 characters of A-Z a-z 0-9 . _ ~ -", field="client")
+    return given
 
 
 @dataclass(eq=False, slots=True)
@@ -34,16 +55,26 @@ class Readers:
     def __init__(self, still_valid: StillValid | None) -> None:
         self._still_valid = still_valid
         self._open: set[Reader] = set()
+        self._clients: Counter[tuple[int, str]] = Counter()
 
     @contextmanager
-    def attach(self, principal: Principal) -> Iterator[Subscription]:
+    def attach(self, principal: Principal, session_db_id: int, client: str) -> Iterator[Subscription]:
         """Know a client while it follows a session; gives the subscription to follow with."""
         reader = Reader(principal, Subscription())
+        attached = (session_db_id, client)
         self._open.add(reader)
+        self._clients[attached] += 1
         try:
             yield reader.subscription
         finally:
             self._open.discard(reader)
+            self._clients[attached] -= 1
+            if not self._clients[attached]:
+                del self._clients[attached]
+
+    def is_attached(self, session_db_id: int, client: str) -> bool:
+        """Tell whether a client follows a session now."""
+        return (session_db_id, client) in self._clients
 
     async def end_invalid(self) -> None:
         """End the streams of callers whose token has expired or who were disabled, by whatever process."""

@@ -24,6 +24,7 @@ from codelab.agent.schemas import (
     SessionList,
     Switch,
 )
+from codelab.agent.turns.steering import STEERS
 from codelab.db import new_id
 from codelab.errors import BadRequest, Conflict
 from codelab.text import reject_unstorable
@@ -204,6 +205,7 @@ def _history_message(row: Row[Any]) -> HistoryMessage:
         name=row.name,
         tool_call_id=row.tool_call_id,
         tool_calls=msgspec.json.decode(row.tool_calls) if row.tool_calls else None,
+        delivery="steer" if STEERS in (row.metadata_json or {}) else None,
     )
 
 

@@ -14,7 +14,7 @@ from litestar.exceptions import WebSocketDisconnect
 from codelab.agent.frames import FrameError, event_frame, read_frame, refusal_frame, reply_frame
 from codelab.agent.log import End
 from codelab.agent.stream import ENDS
-from codelab.connections import abort
+from codelab.connections import Watch, abort
 from codelab.problems import describe
 
 if TYPE_CHECKING:
@@ -42,10 +42,6 @@ CLOSE_CODES = {
 }
 
 
-class _Unread(Exception):
-    """The client does not take what is sent."""
-
-
 class SessionSocket:
     """Carry one accepted WebSocket to its end."""
 
@@ -56,17 +52,20 @@ class SessionSocket:
         session_id: str,
         commands: Commands,
         *,
+        client: str,
         send_timeout: float,
     ) -> None:
         self._socket = socket
         self._principal = principal
         self._session_id = session_id
         self._commands = commands
+        self._client = client
         self._send_timeout = send_timeout
+        self._watch = Watch(socket.scope, send_timeout)
 
     async def serve(self, log: EventLog, readers: Readers, session_db_id: int, after: int) -> None:
         """Send events and answer commands until either side ends it."""
-        with readers.attach(self._principal) as subscription:
+        with readers.attach(self._principal, session_db_id, self._client) as subscription:
             batches = log.follow(session_db_id, after, keep_alive=WAIT, subscription=subscription)
             events = asyncio.create_task(self._send_events(batches, subscription), name="codelab-socket-events")
             commands = asyncio.create_task(self._take_commands(), name="codelab-socket-commands")
@@ -76,10 +75,8 @@ class SessionSocket:
                 events.cancel()
                 commands.cancel()
                 results = await asyncio.gather(events, commands, return_exceptions=True)
+                self._watch.stop()
         for result in results:
-            if isinstance(result, _Unread):
-                abort(self._socket.scope)
-                return
             if isinstance(result, Exception):
                 raise result
         if subscription.end is not None:
@@ -108,17 +105,14 @@ class SessionSocket:
         except FrameError as refused:
             return refusal_frame(refused.id, refused.error)
         try:
-            result, replayed = await self._commands.carry_out(command, self._principal, self._session_id)
+            result, replayed = await self._commands.carry_out(command, self._principal, self._session_id, self._client)
             return reply_frame(command.id, result, replayed=replayed)
         except Exception as error:  # noqa: BLE001 - told to the client, and logged where nobody expected it
             return refusal_frame(command.id, describe(error))
 
     async def _send(self, text: str) -> None:
         try:
-            async with asyncio.timeout(self._send_timeout):
-                await self._socket.send_text(text)
-        except TimeoutError:
-            raise _Unread from None
+            await self._watch.over(self._socket.send_text(text))
         except WebSocketDisconnect:
             # The other task is told as well, and ends this one.
             await asyncio.Event().wait()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from litestar import Response
 
 from codelab.agent.log import End
-from codelab.connections import abort
+from codelab.connections import Watch
 from codelab.errors import BadRequest
 from codelab.text import canonical_json
 
@@ -80,12 +80,13 @@ class EventStream(Response[None]):
         session_db_id: int,
         after: int,
         *,
+        client: str,
         send_timeout: float,
     ) -> None:
         super().__init__(None, media_type=MEDIA_TYPE)
         self._log = log
         self._readers = readers
-        self._reader = (principal, session_db_id)
+        self._reader = (principal, session_db_id, client)
         self._after = after
         self._send_timeout = send_timeout
 
@@ -116,23 +117,23 @@ class EventStream(Response[None]):
             gone.cancel()
 
     async def _write(self, scope: Scope, send: Send) -> None:
-        principal, session_db_id = self._reader
-        with self._readers.attach(principal) as subscription:
-            batches = self._log.follow(session_db_id, self._after, keep_alive=KEEP_ALIVE, subscription=subscription)
-            async with aclosing(render(batches)) as pieces:
-                async for piece in pieces:
-                    await self._send(scope, send, piece)
-        if subscription.end is not None:
-            await self._send(scope, send, _last_words(subscription.end))
-        await self._send(scope, send, b"", more=False)
+        principal, session_db_id, client = self._reader
+        watch = Watch(scope, self._send_timeout)
 
-    async def _send(self, scope: Scope, send: Send, piece: bytes, *, more: bool = True) -> None:
+        async def write(piece: bytes, *, more: bool = True) -> None:
+            await watch.over(send({"type": "http.response.body", "body": piece, "more_body": more}))
+
         try:
-            async with asyncio.timeout(self._send_timeout):
-                await send({"type": "http.response.body", "body": piece, "more_body": more})
-        except TimeoutError:
-            abort(scope)
-            await asyncio.Event().wait()  # the end of the connection ends this task
+            with self._readers.attach(principal, session_db_id, client) as subscription:
+                batches = self._log.follow(session_db_id, self._after, keep_alive=KEEP_ALIVE, subscription=subscription)
+                async with aclosing(render(batches)) as pieces:
+                    async for piece in pieces:
+                        await write(piece)
+            if subscription.end is not None:
+                await write(_last_words(subscription.end))
+            await write(b"", more=False)
+        finally:
+            watch.stop()
 
 
 async def _until_gone(receive: Receive) -> None:

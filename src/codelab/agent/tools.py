@@ -14,9 +14,11 @@ from codelab.text import decode_lenient
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
-__all__ = ("SWITCH_MODE", "TOOLS", "InvalidArguments", "check_arguments", "check_value")
+__all__ = ("IDEMPOTENT", "SWITCH_MODE", "TOOLS", "InvalidArguments", "check_arguments", "check_value")
 
 SWITCH_MODE = "switch_mode"
+#: Tools that may be run twice without harm: they only look.
+IDEMPOTENT = frozenset({"read_file", "list_files", "search_in_code"})
 _PATH = {"type": "string", "minLength": 1}
 
 

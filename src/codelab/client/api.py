@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 
 from codelab.client.errors import ApiError, ClientError, Unauthorized, Unreachable
-from codelab.client.wire import Accepted, Event, Session, read
+from codelab.client.wire import Accepted, Claim, Event, Session, read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -135,9 +135,17 @@ class Api:
             await self._request("POST", f"/sessions/{_part(session_id)}/messages", {"content": content}), Accepted
         )
 
-    async def answer_tool(self, session_id: str, call_id: str, *, result: Any = None, error: str | None = None) -> None:
+    async def claim(self, session_id: str, call_id: str, client: str) -> Claim:
+        """Take a tool call for a client, which then runs it; no other may."""
+        path = f"/sessions/{_part(session_id)}/tool-calls/{_part(call_id)}/claim"
+        return read(await self._request("POST", path, {"client_id": client}, again=True), Claim)
+
+    async def answer_tool(
+        self, session_id: str, call_id: str, client: str, *, result: Any = None, error: str | None = None
+    ) -> None:
         """Answer a tool call; the server takes the first answer and ignores repeated ones."""
-        body = {"call_id": call_id} | ({"result": result} if error is None else {"error": error})
+        outcome = {"result": result} if error is None else {"error": error}
+        body = {"call_id": call_id, "client_id": client} | outcome
         await self._request("POST", f"/sessions/{_part(session_id)}/tool-results", body, again=True)
 
     async def decide(
@@ -162,8 +170,8 @@ class Api:
         """Stop the turn that runs."""
         await self._request("POST", f"/sessions/{_part(session_id)}/cancel", {}, again=True)
 
-    async def events(self, session_id: str, after: int) -> AsyncIterator[Event]:
-        """Follow the event log after a cursor, for ever, each event once and in order.
+    async def events(self, session_id: str, after: int, client: str) -> AsyncIterator[Event]:
+        """Follow the event log after a cursor, for ever, each event once and in order, as a client of that name.
 
         A stream that breaks is opened again at the cursor.
 
@@ -174,7 +182,7 @@ class Api:
         failures = 0
         while True:
             try:
-                async for event in self._stream(session_id, after):
+                async for event in self._stream(session_id, after, client):
                     if event.seq > after:
                         after, failures = event.seq, 0
                         yield event
@@ -192,9 +200,10 @@ class Api:
             with suppress(Unreachable):
                 await self._access.recover()
 
-    async def _stream(self, session_id: str, after: int) -> AsyncIterator[Event]:
+    async def _stream(self, session_id: str, after: int, client: str) -> AsyncIterator[Event]:
         token = await self._access.token()
-        url = f"{await self._access.address()}/api/v1/sessions/{_part(session_id)}/events?after={after}"
+        path = f"/api/v1/sessions/{_part(session_id)}/events?after={after}&client={client}"
+        url = await self._access.address() + path
         timeout = httpx2.Timeout(30.0, connect=10.0, read=STREAM_SILENCE)
         headers = {"Authorization": f"Bearer {token}"}
         async with self._client.sse(url, headers=headers, timeout=timeout, max_event_size=MAX_EVENT) as source:

@@ -6,11 +6,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from codelab.client.approvals import Call, Decision
-from codelab.client.errors import ApiError
-from codelab.client.tools.errors import ToolError
+from codelab.client.calls import Calls
 from codelab.client.turns import Outcome, Turn
 from codelab.client.wire import (
     ApprovalRequested,
@@ -46,9 +42,9 @@ class Conversation:
     def __init__(self, session_id: str, api: Api, toolbox: Toolbox, approvals: Approvals, console: Console) -> None:
         self.session_id = session_id
         self._api = api
-        self._toolbox = toolbox
         self._approvals = approvals
         self._console = console
+        self._calls = Calls(session_id, api, toolbox, approvals, console)
         self._inbox: asyncio.Queue[Event | Exception] = asyncio.Queue()
         self._busy = False
 
@@ -86,7 +82,7 @@ class Conversation:
             self._busy = False
 
     async def _follow(self, turn: Turn, after: int) -> Outcome:
-        pump = asyncio.create_task(self._pump(after))
+        pump = asyncio.create_task(self._pump(after, turn.client))
         try:
             while turn.outcome.status == "running":
                 item = await self._inbox.get()
@@ -105,9 +101,9 @@ class Conversation:
             self._console.end_answer()
         return turn.outcome
 
-    async def _pump(self, after: int) -> None:
+    async def _pump(self, after: int, client: str) -> None:
         try:
-            async for event in self._api.events(self.session_id, after):
+            async for event in self._api.events(self.session_id, after, client):
                 self._inbox.put_nowait(event)
         except Exception as error:  # noqa: BLE001 - whoever reads the inbox raises it.
             self._inbox.put_nowait(error)
@@ -150,14 +146,12 @@ class Conversation:
                 self._on_message(turn, read(data, MessageCompleted))
             case "tool.requested" if mine:
                 self._on_call(turn, read(data, ToolRequested))
+            case "tool.claimed" if mine:
+                self._on_claim(turn, event)
             case "tool.completed" if mine:
                 self._on_result(turn, read(data, ToolCompleted))
             case "approval.requested" if mine:
-                question = read(data, ApprovalRequested)
-                turn.questions[question.approval_id] = question
-                turn.arguments[question.call_id] = question.arguments
-                if turn.live:
-                    self._put(turn, question)
+                self._on_question(turn, read(data, ApprovalRequested))
             case "approval.resolved" if mine:
                 approval_id = str(data.get("approval_id"))
                 turn.questions.pop(approval_id, None)
@@ -167,8 +161,6 @@ class Conversation:
                 self._console.note(f"{data.get('to_agent')} takes over from {data.get('from_agent')}{reason}")
             case "turn.completed" | "turn.failed" | "turn.cancelled" if mine:
                 self._on_end(turn, event)
-            case _:
-                pass
         if not turn.live and event.seq >= turn.replay_to:
             self._go_live(turn)
 
@@ -180,7 +172,10 @@ class Conversation:
             for question in turn.questions.values():
                 self._put(turn, question)
             for call in turn.calls.values():
-                self._run(turn, call)
+                if call.call_id in turn.elsewhere:
+                    self._calls.tell_elsewhere(call.tool_name)
+                else:
+                    self._run(turn, call)
 
     def _on_delta(self, turn: Turn, delta: MessageDelta) -> None:
         so_far = turn.texts.get(delta.message_id)
@@ -208,9 +203,21 @@ class Conversation:
 
     def _on_call(self, turn: Turn, call: ToolRequested) -> None:
         turn.calls[call.call_id] = call
+        turn.elsewhere.discard(call.call_id)
         turn.arguments[call.call_id] = call.arguments
         if turn.live:
             self._run(turn, call)
+
+    def _on_question(self, turn: Turn, question: ApprovalRequested) -> None:
+        turn.questions[question.approval_id] = question
+        turn.arguments[question.call_id] = question.arguments
+        turn.calls.pop(question.call_id, None)
+        if turn.live:
+            self._put(turn, question)
+
+    def _on_claim(self, turn: Turn, event: Event) -> None:
+        if event.data.get("client_id") != turn.client:
+            turn.elsewhere.add(str(event.data.get("call_id")))
 
     def _on_result(self, turn: Turn, result: ToolCompleted) -> None:
         turn.calls.pop(result.call_id, None)
@@ -231,72 +238,8 @@ class Conversation:
 
     def _put(self, turn: Turn, question: ApprovalRequested) -> None:
         if not turn.stopped:
-            self._start(turn, f"approval {question.approval_id}", self._decide(question))
+            self._start(turn, f"approval {question.approval_id}", self._calls.decide(question))
 
     def _run(self, turn: Turn, call: ToolRequested) -> None:
         if not turn.stopped:
-            self._start(turn, f"call {call.call_id}", self._answer(call))
-
-    async def _decide(self, question: ApprovalRequested) -> None:
-        """Put a question of the server to the person and send the decision."""
-        call = Call(question.turn_id, question.call_id, question.tool_name, question.arguments, question.reason)
-        while True:
-            # An edit passes the gate of the server again, which may come back with the very call that was allowed.
-            decision = Decision("approve") if self._approvals.holds(call) else await self._approvals.ask(call)
-            if decision.kind == "edit":
-                self._approvals.grant(msgspec.structs.replace(call, arguments=decision.arguments))
-            elif decision.kind == "approve":
-                self._approvals.grant(call)
-            try:
-                await self._api.decide(
-                    self.session_id,
-                    question.approval_id,
-                    decision.kind,
-                    arguments=decision.arguments,
-                    feedback=decision.feedback,
-                )
-            except ApiError as error:
-                if error.status == 400 and decision.kind == "edit":
-                    self._console.error(f"The edited arguments were not accepted: {error}")
-                    continue
-                if error.status not in (404, 409):
-                    raise
-                self._console.note(f"{question.tool_name}: somebody else has decided about it ({error})")
-            return
-
-    async def _answer(self, requested: ToolRequested) -> None:
-        """Run a call and send its result."""
-        call = Call(requested.turn_id, requested.call_id, requested.tool_name, requested.arguments)
-        try:
-            result, error = await self._perform(call), None
-        except ToolError as failure:
-            result, error = None, str(failure)
-        try:
-            await self._api.answer_tool(self.session_id, call.call_id, result=result, error=error)
-        except ApiError as failed:
-            if failed.status == 413 and error is None:
-                await self._api.answer_tool(self.session_id, call.call_id, error=f"The result was too large: {failed}")
-            elif failed.status not in (404, 409):
-                raise
-
-    async def _perform(self, call: Call) -> dict[str, Any]:
-        allowed = self._approvals.take(call)
-        needed = self._toolbox.needs_approval(call.tool, call.arguments)
-        edited = False
-        if needed and not allowed:
-            decision = await self._approvals.ask(call)
-            if decision.kind == "reject":
-                raise ToolError(f"User rejected: {decision.feedback or 'no reason given'}")
-            if decision.kind == "edit":
-                call, edited = msgspec.structs.replace(call, arguments=decision.arguments), True
-        self._console.note(f"  {call.tool} {_summary(call.arguments)}")
-        result = await self._toolbox.run(call.tool, call.arguments, secrets_allowed=needed)
-        return result | {"edited_arguments": call.arguments} if edited else result
-
-
-def _summary(arguments: Any) -> str:
-    if not isinstance(arguments, dict):
-        return ""
-    shown = arguments.get("command") or arguments.get("query") or arguments.get("path") or ""
-    text = str(shown)
-    return text if len(text) <= 100 else text[:99] + "…"
+            self._start(turn, f"call {call.call_id}", self._calls.answer(turn, call))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -37,6 +38,8 @@ class Turn:
 
     def __init__(self, session_id: str, turn_id: str, replay_to: int) -> None:
         self.outcome = Outcome(session_id, turn_id)
+        #: Who claims its calls. Never the same twice: a call that an earlier run of ours left is not ours any more.
+        self.client = f"chat-{token_urlsafe(12)}"
         #: Events up to here happened before we came; they are only remembered.
         self.replay_to = replay_to
         self.live = replay_to == 0
@@ -45,6 +48,8 @@ class Turn:
         #: Arguments of the calls, as they were asked for last.
         self.arguments: dict[str, Any] = {}
         self.calls: dict[str, ToolRequested] = {}
+        #: Calls that another client runs.
+        self.elsewhere: set[str] = set()
         self.questions: dict[str, ApprovalRequested] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
         #: The person has stopped it; nothing of it is begun any more.

@@ -12,6 +12,7 @@ __all__ = (
     "Accepted",
     "ActiveTurn",
     "ApprovalRequested",
+    "Claim",
     "Event",
     "MessageCompleted",
     "MessageDelta",
@@ -87,6 +88,14 @@ class ToolRequested(msgspec.Struct):
     approval_id: str | None = None
 
 
+class Claim(msgspec.Struct):
+    """The server gives a call to this client, with what it is to run."""
+
+    call_id: str
+    tool_name: str
+    arguments: Any = None
+
+
 class ToolCompleted(msgspec.Struct):
     """What the model will see of a call."""
 
@@ -106,6 +115,7 @@ class ApprovalRequested(msgspec.Struct):
     tool_name: str
     arguments: Any = None
     reason: str | None = None
+    request_type: str = "tool"
 
 
 def read(value: object, kind: type[T]) -> T:

@@ -129,6 +129,24 @@ class AgentSettings:
     max_steps: int = variable(
         "AGENT_RUNTIME__MAX_STEPS", "50", "Model calls in one turn before it fails.", whole(1, 10_000)
     )
+    claim_grace_seconds: float = variable(
+        "AGENT_RUNTIME__CLAIM_GRACE_SECONDS",
+        "30",
+        "Seconds that a client which runs a tool call may be away before the call is taken from it.",
+        number(0.1, 86_400),
+    )
+    lease_seconds: float = variable(
+        "AGENT_RUNTIME__LEASE_SECONDS",
+        "15",
+        "Seconds after which another process may take over a running turn that this one did not say to be at work on.",
+        number(1, 3600),
+    )
+    on_restart: str = variable(
+        "AGENT_RUNTIME__ON_RESTART",
+        "resume",
+        "What becomes of a turn that was running when the server ended: `resume` or `fail`.",
+        one_of("resume", "fail"),
+    )
     send_timeout: float = variable(
         "AGENT_RUNTIME__SEND_TIMEOUT",
         "30",

@@ -10,6 +10,7 @@ from codelab.agent import gate
 from codelab.agent.importing.log import MODEL, SessionLog
 from codelab.agent.providers import ToolCall
 from codelab.agent.tools import SWITCH_MODE
+from codelab.agent.turns.calls import TOOL
 from codelab.agent.turns.transcript import tool_calls_json
 from codelab.db import new_id
 from codelab.import_records import AnswerRecord, Note, ResultRecord
@@ -40,6 +41,7 @@ class SessionRows(SessionLog):
         self.switch_until(turn.at)
         turn_id, message_id = new_id(), self.own(turn.message_id)
         created = {"message_id": message_id, "turn_id": turn_id, "role": "user", "content": turn.content}
+        created["delivery"] = "queue"
         seq = self.event("message.created", turn.at, created)
         self.message(message_id, seq, "user", turn.content, turn.at, metadata_json=turn.metadata)
         self.event("turn.started", turn.at, {"turn_id": turn_id, "message_id": message_id, "agent": self._agent})
@@ -151,6 +153,8 @@ class SessionRows(SessionLog):
             "tool_name": call.tool_name,
             "arguments": call.arguments,
             "approval_id": approval_id,
+            "attempt": 1,
+            "claim": None,
         }
         self.event("tool.requested", at, data)
 
@@ -163,7 +167,7 @@ class SessionRows(SessionLog):
             {
                 "id": approval_id,
                 "request_id": approval_id,
-                "request_type": "tool",
+                "request_type": TOOL,
                 "subject": call.tool_name,
                 "turn_db_id": len(self.turns),
                 "call_id": call.id,
@@ -183,6 +187,7 @@ class SessionRows(SessionLog):
         )
         data = {
             "approval_id": approval_id,
+            "request_type": TOOL,
             "call_id": call.id,
             "turn_id": turn_id,
             "tool_name": call.tool_name,
@@ -225,6 +230,7 @@ class SessionRows(SessionLog):
                 "tool_name": call.tool_name,
                 "arguments": canonical_json(call.arguments),
                 "edited": False,
+                "attempt": 1,
                 "state": state,
                 "completed_seq": completed_seq,
                 "created_at": answer.at,

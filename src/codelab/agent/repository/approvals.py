@@ -20,9 +20,7 @@ approvals = cast("Table", PendingApproval.__table__)
 
 async def add(db: AsyncSession, **values: Any) -> None:
     """Insert a pending approval."""
-    await db.execute(
-        insert(approvals).values(id=new_id(), request_type="tool", status="pending", created_at=now(), **values)
-    )
+    await db.execute(insert(approvals).values(id=new_id(), status="pending", created_at=now(), **values))
 
 
 async def find(db: AsyncSession, session_db_id: int, request_id: str) -> Row[Any] | None:

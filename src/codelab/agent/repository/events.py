@@ -42,9 +42,14 @@ _ADD = insert(events)
 _LAST_OF_RUNNING = (
     select(turns.c.id, sessions.c.last_seq)
     .join(sessions, sessions.c.db_id == turns.c.session_db_id)
-    .where(turns.c.id.in_(bindparam("turn_ids", expanding=True)), turns.c.state == "running")
+    .where(
+        turns.c.id.in_(bindparam("turn_ids", expanding=True)),
+        turns.c.state == "running",
+        turns.c.lease_owner == bindparam("owner"),
+    )
     .order_by(sessions.c.db_id)
-    .with_for_update(of=sessions)
+    # The turns too: whoever takes one over waits for this, and this sees who has.
+    .with_for_update(of=(sessions, turns), key_share=True)
 )
 _SET_LAST = update(sessions).where(sessions.c.db_id == bindparam("key")).values(last_seq=bindparam("last"))
 #: Looked up for these events only, since a log has many others.
@@ -83,14 +88,14 @@ async def append(
     return appended
 
 
-async def append_deltas(db: AsyncSession, deltas: Sequence[Delta]) -> list[tuple[int, Event]]:
+async def append_deltas(db: AsyncSession, deltas: Sequence[Delta], owner: str) -> list[tuple[int, Event]]:
     """Append one ``message.delta`` each to the logs of turns, all in three statements.
 
-    Each turn comes once. What belongs to one that does not run any more is left out. Returns the events with the keys
-    of their sessions.
+    Each turn comes once. What belongs to one that does not run any more, or is another owner's, is left out. Returns
+    the events with the keys of their sessions.
     """
     at = now()
-    found = await db.execute(_LAST_OF_RUNNING, {"turn_ids": [turn_id for turn_id, _, _ in deltas]})
+    found = await db.execute(_LAST_OF_RUNNING, {"turn_ids": [turn_id for turn_id, _, _ in deltas], "owner": owner})
     last = {row.id: row.last_seq for row in found}
     appended = [
         (key, Event(last[turn_id] + 1, "message.delta", data, at)) for turn_id, key, data in deltas if turn_id in last

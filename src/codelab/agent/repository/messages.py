@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("add", "complete", "find_question", "find_streaming", "list_before", "list_page", "withdraw")
+__all__ = ("add", "complete", "find_question", "find_streaming", "list_before", "list_page", "move", "withdraw")
 
 messages = cast("Table", Message.__table__)
 turns = cast("Table", Turn.__table__)
@@ -45,6 +45,11 @@ async def complete(db: AsyncSession, message_id: str, *, status: str, content: s
 async def withdraw(db: AsyncSession, message_id: str) -> None:
     """Keep a user's message from every model: its turn will not begin."""
     await db.execute(update(messages).where(messages.c.id == message_id).values(status="interrupted"))
+
+
+async def move(db: AsyncSession, message_id: str, turn_db_id: int, seq: int) -> None:
+    """Give a message another place in the transcript."""
+    await db.execute(update(messages).where(messages.c.id == message_id).values(turn_db_id=turn_db_id, seq=seq))
 
 
 async def find_streaming(db: AsyncSession, session_db_id: int, turn_db_id: int) -> Row[Any] | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Select, Table, insert, select, update
+from sqlalchemy import Select, Table, delete, insert, select, update
 
-from codelab.agent.models import Message, Session, ToolCall, Turn
+from codelab.agent.models import Message, ToolCall, Turn
 from codelab.db import now
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,21 +24,25 @@ __all__ = (
     "find_active",
     "find_call",
     "find_open",
+    "list_marked",
     "list_open_calls",
-    "list_open_sessions",
     "list_queued",
     "next_queued",
+    "remove",
     "request_call",
-    "set_state",
+    "resume",
+    "set_fields",
     "start",
     "taken_call_ids",
+    "wait",
 )
 
 turns = cast("Table", Turn.__table__)
 calls = cast("Table", ToolCall.__table__)
-sessions = cast("Table", Session.__table__)
 messages = cast("Table", Message.__table__)
 
+#: The lease of a turn that no process works on.
+NO_LEASE: dict[str, Any] = {"lease_owner": None, "lease_expires_at": None}
 OPEN_CALLS = ("awaiting_approval", "requested")
 
 
@@ -60,11 +66,10 @@ async def add(db: AsyncSession, *, turn_id: str, session_db_id: int, message_id:
     return key
 
 
-async def find_active(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
-    """Return the turn of a session that is running or waiting."""
-    found = await db.execute(
-        select(turns).where(turns.c.session_db_id == session_db_id, turns.c.state.in_(("running", "waiting")))
-    )
+async def find_active(db: AsyncSession, session_db_id: int, *, lock: bool = False) -> Row[Any] | None:
+    """Return the turn of a session that is running or waiting; with ``lock`` no other process changes it meanwhile."""
+    statement = select(turns).where(turns.c.session_db_id == session_db_id, turns.c.state.in_(("running", "waiting")))
+    found = await db.execute(statement.with_for_update(key_share=True) if lock else statement)
     return found.first()
 
 
@@ -108,34 +113,54 @@ async def next_queued(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
     return found.first()
 
 
-async def start(db: AsyncSession, turn_db_id: int, lease_owner: str) -> None:
+async def list_marked(db: AsyncSession, session_db_id: int) -> list[Row[Any]]:
+    """Return the queued turns of a session whose messages have metadata, with it, in their order."""
+    statement: Select[Any] = (
+        select(turns.c.db_id, turns.c.message_id, messages.c.metadata_json)
+        .join(messages, messages.c.id == turns.c.message_id)
+        .where(turns.c.session_db_id == session_db_id, turns.c.state == "queued", messages.c.metadata_json.is_not(None))
+        .order_by(turns.c.db_id)
+    )
+    return list((await db.execute(statement)).all())
+
+
+async def remove(db: AsyncSession, turn_db_id: int) -> None:
+    """Remove a queued turn whose message has joined another."""
+    await db.execute(delete(turns).where(turns.c.db_id == turn_db_id, turns.c.state == "queued"))
+
+
+async def start(db: AsyncSession, turn_db_id: int, lease_owner: str, lease_until: datetime) -> None:
     """Make a queued turn the running one."""
-    values = {"state": "running", "started_at": now(), "lease_owner": lease_owner}
+    values = {
+        "state": "running",
+        "started_at": now(),
+        "lease_owner": lease_owner,
+        "lease_expires_at": lease_until,
+    }
     await db.execute(update(turns).where(turns.c.db_id == turn_db_id).values(values))
 
 
-async def set_state(db: AsyncSession, turn_db_id: int, state: str, **values: Any) -> None:
-    """Move an active turn between ``running`` and ``waiting``."""
-    await db.execute(update(turns).where(turns.c.db_id == turn_db_id).values(state=state, **values))
+async def set_fields(db: AsyncSession, turn_db_id: int, **values: Any) -> None:
+    """Change columns of a turn."""
+    await db.execute(update(turns).where(turns.c.db_id == turn_db_id).values(values))
+
+
+async def wait(db: AsyncSession, turn_db_id: int) -> None:
+    """Let a running turn wait; no process works on it then."""
+    await set_fields(db, turn_db_id, state="waiting", **NO_LEASE)
+
+
+async def resume(db: AsyncSession, turn_db_id: int, lease_owner: str, lease_until: datetime) -> None:
+    """Let a waiting turn run again."""
+    await set_fields(db, turn_db_id, state="running", lease_owner=lease_owner, lease_expires_at=lease_until)
 
 
 async def end(
     db: AsyncSession, turn_db_id: int, state: str, *, code: str | None = None, error: str | None = None
 ) -> None:
     """End a turn: ``completed``, ``failed`` or ``cancelled``."""
-    values = {"state": state, "ended_at": now(), "lease_owner": None, "error_code": code, "error": error}
+    values = {"state": state, "ended_at": now(), "error_code": code, "error": error, **NO_LEASE}
     await db.execute(update(turns).where(turns.c.db_id == turn_db_id).values(values))
-
-
-async def list_open_sessions(db: AsyncSession) -> list[int]:
-    """Return the sessions that have work to do: a running turn, or a queued one."""
-    found = await db.execute(
-        select(turns.c.session_db_id)
-        .join(sessions, sessions.c.db_id == turns.c.session_db_id)
-        .where(turns.c.state.in_(("running", "queued")), sessions.c.deleted_at.is_(None))
-        .distinct()
-    )
-    return list(found.scalars())
 
 
 async def add_call(

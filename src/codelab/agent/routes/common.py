@@ -10,11 +10,12 @@ from litestar.types import Message, Scope
 from codelab.agent.idempotency import HEADER, Once, read_key
 from codelab.identity import Principal
 
-__all__ = ("Cursor", "Limit", "mark_replay", "provide_once", "provide_principal")
+__all__ = ("Client", "Cursor", "Limit", "mark_replay", "provide_once", "provide_principal")
 
 _ONCE = "codelab.once"
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most.")]
+Client = Annotated[str | None, QueryParameter(description="What the client calls itself; see Claims.")]
 Cursor = Annotated[str | None, QueryParameter(description="next_cursor of the page before.")]
 
 

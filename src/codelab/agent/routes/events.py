@@ -10,8 +10,8 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter, QueryParameter
 
 from codelab.agent.log import EventLog
-from codelab.agent.readers import Readers
-from codelab.agent.routes.common import Limit
+from codelab.agent.readers import Readers, read_client
+from codelab.agent.routes.common import Client, Limit
 from codelab.agent.schemas import EventPage
 from codelab.agent.sessions import SessionService
 from codelab.agent.stream import MEDIA_TYPE, EventStream, read_cursor
@@ -37,9 +37,10 @@ async def follow_events(
     last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID")] = None,
     form: Annotated[str | None, QueryParameter(name="format", description="'sse' or 'json'.")] = None,
     limit: Limit = 500,
+    client: Client = None,
 ) -> Response[Any]:
     """Stream the events of a session after a cursor, or return a page of them; ``Accept`` chooses as well."""
-    cursor = read_cursor(after, last_event_id)
+    cursor, name = read_cursor(after, last_event_id), read_client(client)
     if form is not None and form not in FORMATS:
         raise BadRequest("format: must be sse or json", field="format")
     chosen = FORMATS[form] if form else _preferred(request)
@@ -49,7 +50,7 @@ async def follow_events(
     if chosen == JSON:
         events, latest = await log.page(session_db_id, cursor, limit)
         return Response(EventPage.of(events, after=cursor, latest=latest))
-    return EventStream(log, readers, principal, session_db_id, cursor, send_timeout=send_timeout)
+    return EventStream(log, readers, principal, session_db_id, cursor, client=name, send_timeout=send_timeout)
 
 
 def _preferred(request: Request[Principal, Any, Any]) -> str:

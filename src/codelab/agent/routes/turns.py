@@ -1,4 +1,4 @@
-"""Routes of turns: messages, tool results, decisions, cancel."""
+"""Routes of turns: messages, claims, tool results, decisions, cancel."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from codelab.agent.idempotency import Once
 from codelab.agent.schemas import (
     Approval,
     ApprovalList,
+    Claim,
+    ClaimRequest,
     Decision,
     MessageAccepted,
     NewMessage,
@@ -18,7 +20,7 @@ from codelab.agent.schemas import (
     ToolResultTaken,
     TurnState,
 )
-from codelab.agent.turns import ApprovalService, QueueService, TurnService
+from codelab.agent.turns import ApprovalService, ClaimService, QueueService, TurnService
 from codelab.identity import Principal
 
 __all__ = ("HANDLERS",)
@@ -36,6 +38,19 @@ async def post_message(
     return await turns.post_message(principal, session_id, data.content, data.delivery, once)
 
 
+@post("/sessions/{session_id:str}/tool-calls/{call_id:str}/claim", status_code=200, summary="Claim a tool call")
+async def claim_call(
+    session_id: FromPath[str],
+    call_id: FromPath[str],
+    data: JSONBody[ClaimRequest],
+    principal: NamedDependency[Principal],
+    claims: NamedDependency[ClaimService],
+    once: NamedDependency[Once | None],
+) -> Claim:
+    """Give a call to one client, which runs it."""
+    return await claims.claim(principal, session_id, call_id, data.client_id, once)
+
+
 @post("/sessions/{session_id:str}/tool-results", status_code=200, summary="Answer a tool call")
 async def post_tool_result(
     session_id: FromPath[str],
@@ -45,7 +60,9 @@ async def post_tool_result(
     once: NamedDependency[Once | None],
 ) -> ToolResultTaken:
     """Take the client's result of a tool call."""
-    return await turns.take_result(principal, session_id, data.call_id, data.result, data.error, once)
+    return await turns.take_result(
+        principal, session_id, data.call_id, data.result, data.error, once, client=data.client_id
+    )
 
 
 @get("/sessions/{session_id:str}/pending-approvals", summary="What waits for a person")
@@ -109,6 +126,7 @@ async def remove_from_queue(
 
 HANDLERS = (
     post_message,
+    claim_call,
     post_tool_result,
     list_pending_approvals,
     decide_approval,

@@ -7,6 +7,10 @@ from codelab.agent.schemas.approvals import Approval, ApprovalList, Decision
 from codelab.agent.schemas.history import EventPage, History, HistoryMessage, LoggedEvent
 from codelab.agent.schemas.sessions import ActiveTurn, NewSession, SessionChange, SessionInfo, SessionList
 from codelab.agent.schemas.turns import (
+    CallId,
+    Claim,
+    ClaimRequest,
+    ClientId,
     MessageAccepted,
     NewMessage,
     Queue,
@@ -23,6 +27,10 @@ __all__ = (
     "AgentList",
     "Approval",
     "ApprovalList",
+    "CallId",
+    "Claim",
+    "ClaimRequest",
+    "ClientId",
     "ContextAnswer",
     "Decision",
     "EventPage",

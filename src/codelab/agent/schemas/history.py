@@ -30,6 +30,7 @@ class HistoryMessage(msgspec.Struct, omit_defaults=True):
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
+    delivery: str | None = None
 
 
 class History(msgspec.Struct):

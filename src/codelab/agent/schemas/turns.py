@@ -8,12 +8,30 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from codelab.agent.readers import CLIENT_ID
 from codelab.errors import BadRequest
 from codelab.text import Input, reject_unstorable, scrub, scrub_json
 
-__all__ = ("MessageAccepted", "NewMessage", "Queue", "QueuedTurn", "ToolResult", "ToolResultTaken", "TurnState")
+__all__ = (
+    "CallId",
+    "Claim",
+    "ClaimRequest",
+    "ClientId",
+    "MessageAccepted",
+    "NewMessage",
+    "Queue",
+    "QueuedTurn",
+    "ToolResult",
+    "ToolResultTaken",
+    "TurnState",
+)
 
-DeliveryWord = Annotated[str, Meta(pattern=r"^(queue|reject)$(?!\n)", extra_json_schema={"enum": ["queue", "reject"]})]
+CallId = Annotated[str, Meta(max_length=255)]
+ClientId = Annotated[str, Meta(pattern=CLIENT_ID)]
+
+DeliveryWord = Annotated[
+    str, Meta(pattern=r"^(queue|steer|reject)$(?!\n)", extra_json_schema={"enum": ["queue", "steer", "reject"]})
+]
 
 
 class NewMessage(Input):
@@ -24,14 +42,15 @@ class NewMessage(Input):
 
 
 class ToolResult(msgspec.Struct):
-    """Answer a tool call: any JSON as ``result``, or ``error``.
+    """Answer a tool call: any JSON as ``result``, or ``error``; ``client_id`` is the client that claimed it.
 
     A tool says what it says: U+0000 and lone surrogates become U+FFFD rather than losing the result.
     """
 
-    call_id: Annotated[str, Meta(max_length=255)]
+    call_id: CallId
     result: Any = None
     error: str | None = None
+    client_id: ClientId | None = None
 
     def __post_init__(self) -> None:
         reject_unstorable(self.call_id, "call_id")
@@ -56,6 +75,23 @@ class ToolResultTaken(msgspec.Struct):
     call_id: str
     status: str
     seq: int | None
+
+
+class ClaimRequest(Input):
+    """Claim a tool call, to run it."""
+
+    client_id: ClientId
+
+
+class Claim(msgspec.Struct):
+    """What a client that holds a call runs; ``attempt`` counts how often the call was offered."""
+
+    call_id: str
+    turn_id: str
+    client_id: str
+    tool_name: str
+    arguments: dict[str, Any]
+    attempt: int
 
 
 class QueuedTurn(msgspec.Struct):

@@ -10,9 +10,19 @@ from __future__ import annotations
 from codelab.agent.turns.approvals import ApprovalService
 from codelab.agent.turns.calling import ModelCaller
 from codelab.agent.turns.calls import CallTransitions
+from codelab.agent.turns.claims import ClaimService
 from codelab.agent.turns.queue import QueueService
 from codelab.agent.turns.runner import Runner
 from codelab.agent.turns.service import TurnService
 from codelab.agent.turns.transitions import Transitions
 
-__all__ = ("ApprovalService", "CallTransitions", "ModelCaller", "QueueService", "Runner", "Transitions", "TurnService")
+__all__ = (
+    "ApprovalService",
+    "CallTransitions",
+    "ClaimService",
+    "ModelCaller",
+    "QueueService",
+    "Runner",
+    "Transitions",
+    "TurnService",
+)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from codelab.agent.providers import ToolCall, Usage
 from codelab.db import new_id
+from codelab.text import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ("Answer", "AnswerStream", "open_answer")
+    from sqlalchemy import Row
 
-#: Seconds between two events of one stream. All streams share the writer's transactions, so durability costs per tick.
-TICK = 0.02
+    from codelab.agent.repository.events import Delta
+    from codelab.agent.turns.ticks import Ticks
+
+__all__ = ("Answer", "AnswerStream", "open_answer")
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -33,20 +35,24 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class AnswerStream:
-    """Collect the text of one answer and write it in ticks.
+    """Collect the text of one answer, and have it written.
 
-    ``write`` takes the message id, the offset in code points, and the text; it returns after the commit.
+    ``begin`` takes the message id and the first text; it returns after the commit. The rest is written in ticks.
     """
 
-    def __init__(self, write: Callable[[str, int, str], Awaitable[None]]) -> None:
+    def __init__(self, turn: Row[Any], ticks: Ticks, begin: Callable[[str, str], Awaitable[None]]) -> None:
         self.message_id = new_id()
-        self._write = write
+        self._turn = turn
+        self._ticks = ticks
+        self._begin = begin
         self._parts: list[str] = []
         self._said: list[str] = []
         self._offset = 0
-        self._fed = asyncio.Event()
-        self._done = False
-        self.failure: BaseException | None = None
+        self._begun: asyncio.Task[None] | None = None
+        #: Whether text of it is on its way to the database; what comes meanwhile waits.
+        self._busy = False
+        self._idle: asyncio.Future[None] | None = None
+        self.failure: Exception | None = None
 
     @property
     def text(self) -> str:
@@ -57,51 +63,70 @@ class AnswerStream:
         """Take more text; raise what the last write raised."""
         if self.failure is not None:
             raise self.failure
-        if text:
-            self._parts.append(text)
-            self._said.append(text)
-            self._fed.set()
+        if not text:
+            return
+        self._parts.append(text)
+        self._said.append(text)
+        if not self._busy:
+            self._busy = True
+            if self._begun is None:
+                self._begun = asyncio.create_task(self._write_first(), name="codelab-answer")
+            else:
+                self._ticks.add(self)
 
-    async def pump(self) -> None:
-        """Write until the answer is finished."""
-        while True:
-            await self._fed.wait()
-            self._fed.clear()
-            started = time.monotonic()
-            if text := "".join(self._parts):
-                self._parts.clear()
-                try:
-                    await self._write(self.message_id, self._offset, text)
-                except Exception as error:  # noqa: BLE001 - ``feed`` and ``open_answer`` raise it
-                    self.failure = error
-                    return
-                self._offset += len(text)
-            if self._done:
-                if not self._parts:
-                    return
-                self._fed.set()
-                continue
-            await asyncio.sleep(max(0.0, TICK - (time.monotonic() - started)))
+    async def _write_first(self) -> None:
+        text = self._take()
+        try:
+            await self._begin(self.message_id, text)
+        except Exception as error:  # noqa: BLE001 - ``feed`` and ``open_answer`` raise it
+            self.written(error)
+        else:
+            self.written(None)
 
-    def finish(self) -> None:
-        """Let ``pump`` write what is left and return."""
-        self._done = True
-        self._fed.set()
+    def _take(self) -> str:
+        text = "".join(self._parts)
+        self._parts.clear()
+        self._offset += len(text)
+        return text
+
+    def take(self) -> Delta:
+        """Return the text that is not written yet as an event, see ``Source``."""
+        offset = self._offset
+        data = {"message_id": self.message_id, "offset": offset, "text": self._take()}
+        return self._turn.id, self._turn.session_db_id, canonical_json(data)
+
+    def written(self, failure: Exception | None) -> None:
+        """Go on with what came meanwhile, see ``Source``."""
+        self.failure = failure
+        self._busy = failure is None and bool(self._parts)
+        if self._busy:
+            self._ticks.add(self)
+            if self._idle is not None:
+                self._ticks.hurry()
+        elif self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def finish(self) -> None:
+        """Return when everything that was fed is written, or cannot be."""
+        if self._busy:
+            self._idle = asyncio.get_running_loop().create_future()
+            self._ticks.hurry()
+            await self._idle
 
 
 @contextlib.asynccontextmanager
-async def open_answer(write: Callable[[str, int, str], Awaitable[None]]) -> AsyncIterator[AnswerStream]:
+async def open_answer(
+    turn: Row[Any], ticks: Ticks, begin: Callable[[str, str], Awaitable[None]]
+) -> AsyncIterator[AnswerStream]:
     """Open an answer; at the end, also of a cancelled one, everything that was fed is in the log.
 
     Raises what a write raised.
     """
-    answer = AnswerStream(write)
-    pump = asyncio.create_task(answer.pump(), name="codelab-answer")
+    answer = AnswerStream(turn, ticks, begin)
     try:
         yield answer
     finally:
-        answer.finish()
         # Shielded: a cancel stops the model, not the commit of what it said.
-        await asyncio.shield(pump)
+        await asyncio.shield(answer.finish())
     if answer.failure is not None:
         raise answer.failure

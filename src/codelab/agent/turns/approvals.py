@@ -10,9 +10,11 @@ import msgspec
 from codelab.agent import gate
 from codelab.agent.idempotency import write_once
 from codelab.agent.ownership import PUBLIC_ID, require_session
-from codelab.agent.repository import approvals, turns
+from codelab.agent.repository import approvals, claims, turns
 from codelab.agent.schemas import Approval
 from codelab.agent.tools import InvalidArguments
+from codelab.agent.turns.calls import UNKNOWN_OUTCOME
+from codelab.agent.turns.claims import unknown_outcome
 from codelab.errors import BadRequest, Conflict, NotFound
 from codelab.text import canonical_json
 
@@ -120,16 +122,23 @@ class ApprovalService:
             tx, turn, row, status, decision, arguments, feedback=feedback, decided_by=principal.subject
         )
         if status == "approved":
-            edited = decision == "edit"
+            edited = decision == "edit" or call.edited
             await turns.request_call(tx.session, call.db_id, canonical_json(arguments), edited=edited)
-            await self._calls.request(tx, turn, call, arguments, approval_id=row.request_id)
+            if row.request_type == UNKNOWN_OUTCOME:
+                await claims.offer_again(tx.session, call.db_id)
+            fresh = await turns.find_call(tx.session, row.session_db_id, row.call_id)
+            assert fresh is not None
+            await self._calls.request(tx, turn, fresh, arguments, approval_id=row.request_id)
             return
-        result = {
-            "status": "rejected",
-            "tool_name": row.tool_name,
-            "feedback": feedback or "User rejected this operation",
-        }
-        await self._calls.answer(tx, turn, call, "rejected", result=result)
+        if row.request_type == UNKNOWN_OUTCOME:
+            await self._calls.answer(tx, turn, call, "failed", error=unknown_outcome(feedback))
+        else:
+            result = {
+                "status": "rejected",
+                "tool_name": row.tool_name,
+                "feedback": feedback or "User rejected this operation",
+            }
+            await self._calls.answer(tx, turn, call, "rejected", result=result)
         await self._runner.resume_when_answered(tx, turn)
 
     async def list_pending(self, principal: Principal, session_id: str) -> list[Approval]:

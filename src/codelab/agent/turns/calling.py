@@ -11,8 +11,8 @@ import msgspec
 
 from codelab.agent.providers import ModelError, TextDelta, ToolCallBuffer, ToolCallDelta, Usage
 from codelab.agent.providers.retry import Attempts, Retry
-from codelab.agent.repository import turns
 from codelab.agent.turns.answer import Answer, open_answer
+from codelab.agent.turns.lease import find_own
 from codelab.agent.turns.ticks import Ticks
 
 if TYPE_CHECKING:
@@ -24,33 +24,35 @@ if TYPE_CHECKING:
     from codelab.agent.log import EventLog
     from codelab.agent.providers import ModelClient, ModelRequest
     from codelab.agent.providers.retry import RetryPolicy
+    from codelab.agent.turns.lease import Lease
     from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
 
-__all__ = ("ModelCaller", "still_running")
+__all__ = ("ModelCaller",)
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-
-async def still_running(tx: Transaction, session_db_id: int, turn_id: str) -> Row[Any] | None:
-    """Return the turn if it is still this session's running one: a person may have cancelled it meanwhile."""
-    turn = await turns.find_active(tx.session, session_db_id)
-    return turn if turn is not None and turn.id == turn_id and turn.state == "running" else None
 
 
 class ModelCaller:
     """Make the model calls of turns."""
 
     def __init__(
-        self, database: Database, log: EventLog, transitions: Transitions, client: ModelClient, policy: RetryPolicy
+        self,
+        database: Database,
+        log: EventLog,
+        transitions: Transitions,
+        client: ModelClient,
+        policy: RetryPolicy,
+        lease: Lease,
     ) -> None:
         self._database = database
         self._log = log
         self._transitions = transitions
         self._client = client
         self._policy = policy
-        self._ticks = Ticks(database, log)
+        self._owner = lease.owner
+        self._ticks = Ticks(database, log, lease.owner)
 
     async def close(self) -> None:
         """Release the connections to the model server."""
@@ -94,7 +96,7 @@ class ModelCaller:
         }
 
         async def unit(tx: Transaction) -> None:
-            if await still_running(tx, turn.session_db_id, turn.id) is not None:
+            if await find_own(tx, turn.session_db_id, turn.id, self._owner) is not None:
                 await self._log.append(tx, turn.session_db_id, ("model.retrying", data))
 
         await self._database.write(unit)
@@ -104,20 +106,19 @@ class ModelCaller:
         usage: Usage | None = None
         begun = False
 
-        async def write(message_id: str, offset: int, text: str) -> None:
-            if offset:
-                await self._ticks.write(turn.id, turn.session_db_id, message_id, offset, text)
-                return
-
+        async def begin(message_id: str, text: str) -> None:
             async def unit(tx: Transaction) -> None:
-                if await still_running(tx, turn.session_db_id, turn.id) is not None:
+                if await find_own(tx, turn.session_db_id, turn.id, self._owner) is not None:
                     await self._transitions.begin_answer(
                         tx, turn, agent=agent.name, model=request.model, message_id=message_id, text=text
                     )
 
             await self._database.write(unit)
 
-        async with open_answer(write) as answer, contextlib.aclosing(self._client.stream(request)) as deltas:
+        async with (
+            open_answer(turn, self._ticks, begin) as answer,
+            contextlib.aclosing(self._client.stream(request)) as deltas,
+        ):
             try:
                 async for delta in deltas:
                     if isinstance(delta, Usage):

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from codelab.agent.turns.answer import Answer
     from codelab.db import Transaction
 
-__all__ = ("CallTransitions", "switch_agent", "unique_calls")
+__all__ = ("TOOL", "UNKNOWN_OUTCOME", "CallTransitions", "switch_agent", "unique_calls")
 
 MAX_CALL_ID = 255
+#: What an approval asks: may this run, or what shall be done about a call whose client went away before its result.
+TOOL, UNKNOWN_OUTCOME = "tool", "unknown_outcome"
 
 
 async def switch_agent(
@@ -56,7 +58,8 @@ async def unique_calls(tx: Transaction, session_db_id: int, calls: Sequence[Tool
     taken = await turns.taken_call_ids(tx.session, session_db_id, [call.id for call in calls]) if calls else set()
     unique: list[ToolCall] = []
     for call in calls:
-        fits = call.id and len(call.id) <= MAX_CALL_ID and call.id not in taken
+        # An id is a part of a path as well.
+        fits = call.id.strip(".") and "/" not in call.id and len(call.id) <= MAX_CALL_ID and call.id not in taken
         kept = call if fits else msgspec.structs.replace(call, id=f"call_{uuid4().hex}")
         taken.add(kept.id)
         unique.append(kept)
@@ -98,7 +101,7 @@ class CallTransitions:
         elif call.name == SWITCH_MODE:
             await self._hand_over(tx, turn, row, verdict.arguments)
         elif verdict.effect == "ask":
-            await self._ask(tx, session, turn, answer.agent, row, verdict)
+            await self.ask(tx, session, turn, answer.agent, row, verdict.arguments, verdict.reason)
         else:
             await self.request(tx, turn, row, verdict.arguments, approval_id=None)
 
@@ -113,20 +116,24 @@ class CallTransitions:
         await switch_agent(self._log, tx, session, to_agent=mode, reason=reason, confidence="medium", by="agent")
         await self.answer(tx, turn, call, "completed", result=f"Switched to {mode} agent")
 
-    async def _ask(
+    async def ask(
         self,
         tx: Transaction,
         session: Row[Any],
         turn: Row[Any],
         agent: str,
         call: Row[Any],
-        verdict: gate.Verdict,
+        arguments: dict[str, Any],
+        reason: str,
+        request_type: str = TOOL,
     ) -> None:
+        """Ask a person about a call that waits for one."""
         request_id = new_id()
-        digest = gate.digest(session.id, agent, call.tool_name, verdict.arguments)
+        digest = gate.digest(session.id, agent, call.tool_name, arguments)
         await approvals.add(
             tx.session,
             request_id=request_id,
+            request_type=request_type,
             subject=call.tool_name,
             session_db_id=session.db_id,
             turn_db_id=turn.db_id,
@@ -135,15 +142,16 @@ class CallTransitions:
             tool_name=call.tool_name,
             arguments=call.arguments,
             digest=digest,
-            reason=verdict.reason,
+            reason=reason,
         )
         data = {
             "approval_id": request_id,
+            "request_type": request_type,
             "call_id": call.call_id,
             "turn_id": turn.id,
             "tool_name": call.tool_name,
-            "arguments": verdict.arguments,
-            "reason": verdict.reason,
+            "arguments": arguments,
+            "reason": reason,
             "digest": digest,
             "created_at": now(),
         }
@@ -152,13 +160,15 @@ class CallTransitions:
     async def request(
         self, tx: Transaction, turn: Row[Any], call: Row[Any], arguments: dict[str, Any], *, approval_id: str | None
     ) -> None:
-        """Ask the client to run a call."""
+        """Offer a call to the clients: one of them claims it, and runs it."""
         data = {
             "call_id": call.call_id,
             "turn_id": turn.id,
             "tool_name": call.tool_name,
             "arguments": arguments,
             "approval_id": approval_id,
+            "attempt": call.attempt,
+            "claim": None,
         }
         await self._log.append(tx, turn.session_db_id, ("tool.requested", data))
 
@@ -198,6 +208,11 @@ class CallTransitions:
         )
         await turns.close_call(tx.session, call.db_id, state, seq)
         return seq
+
+    async def withdraw(self, tx: Transaction, turn: Row[Any], approval: Row[Any]) -> None:
+        """End a question that is moot: nobody decided."""
+        await approvals.resolve(tx.session, approval.request_id, status="cancelled", decision=None, decided_by=None)
+        await self.tell_resolved(tx, turn, approval, "cancelled", None, msgspec.json.decode(approval.arguments))
 
     async def tell_resolved(
         self,

@@ -1,7 +1,7 @@
 """The runner: one task for each session that has work, from one model call to the next.
 
 It keeps nothing that the database does not have. ``wake`` is all that recovery needs: a running turn that nobody works
-on is taken up where the log ends.
+on is taken up where the log ends. Whether somebody does is said by its lease.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.routing import route_by_keywords
 from codelab.agent.tools import TOOLS
 from codelab.agent.turns import transcript
-from codelab.agent.turns.calling import still_running
 from codelab.agent.turns.calls import switch_agent
+from codelab.agent.turns.lease import find_own, is_free
+from codelab.agent.turns.steering import take_steering
 from codelab.agent.turns.window import read_window
 from codelab.db.faults import is_unavailable
 from codelab.errors import Unavailable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
     from codelab.agent.turns.calling import ModelCaller
+    from codelab.agent.turns.lease import Leases
     from codelab.agent.turns.transitions import Transitions
     from codelab.agent.turns.window import ContextLimits
     from codelab.db import Database, Transaction
@@ -61,10 +63,12 @@ class Runner:
         transitions: Transitions,
         agents: Mapping[str, Agent],
         caller: ModelCaller,
+        leases: Leases,
         *,
         model: str,
         limits: ContextLimits,
         max_steps: int,
+        resumes: bool,
     ) -> None:
         self._database = database
         self._log = log
@@ -74,6 +78,8 @@ class Runner:
         self._model = model
         self._limits = limits
         self._max_steps = max_steps
+        self._leases = leases
+        self._resumes = resumes
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._again: set[int] = set()
         self._steps: dict[str, asyncio.Task[None]] = {}
@@ -84,11 +90,26 @@ class Runner:
         """How many sessions are worked on now."""
         return len(self._tasks)
 
-    async def recover(self) -> None:
-        """Take up every turn that an earlier process left running or queued."""
-        async with self._database.read() as db:
-            left = await turns.list_open_sessions(db)
-        for session_db_id in left:
+    async def recover(self, *, proven: bool) -> None:
+        """Take up every turn that an earlier process left running or queued.
+
+        ``proven`` says that no other process can be at work: then no lease counts, else those that have ended.
+        """
+        if proven:
+            await self._leases.free_all()
+        await self._wake_unattended()
+
+    async def keep_leases(self) -> None:
+        """Renew the leases of all turns that run here, and take up what no process works on; a job of the module."""
+        steps = dict(self._steps)
+        own = await self._leases.renew() if self._tasks else set()
+        for turn_id, step in steps.items():
+            if turn_id not in own:  # taken over while the database was away, or just ended
+                step.cancel()
+        await self._wake_unattended()
+
+    async def _wake_unattended(self) -> None:
+        for session_db_id in await self._leases.list_unattended():
             self.wake(session_db_id)
 
     def wake(self, session_db_id: int) -> None:
@@ -114,13 +135,15 @@ class Runner:
             await asyncio.wait([step])
 
     async def stop(self) -> None:
-        """Stop all model calls; their turns stay running in the database and go on in the next process."""
+        """Stop all model calls; their turns stay running in the database, free for the next process."""
         self._stopping = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._caller.close()
+        if tasks and self._database.ready:
+            await self._leases.give_back()
 
     async def _serve(self, session_db_id: int) -> None:
         delay = RETRY_FIRST
@@ -158,16 +181,31 @@ class Runner:
         session = await sessions.find_by_key(tx.session, session_db_id)
         if session is None:
             return None
-        turn = await turns.find_active(tx.session, session_db_id)
+        turn = await turns.find_active(tx.session, session_db_id, lock=True)
         if turn is not None and turn.state == "waiting":
             return None
+        if turn is not None and turn.lease_owner != self._leases.owner:
+            if not is_free(turn):
+                return None  # another process works on it
+            turn = await self._take_over(tx, turn)
         if turn is None:
             turn = await turns.next_queued(tx.session, session_db_id)
             if turn is None:
                 return None
             await self._transitions.start(tx, session, turn)
         await self._transitions.interrupt_answer(tx, turn)  # an earlier attempt was cut off
+        if turn.steps < self._max_steps:
+            await take_steering(self._log, tx, turn)
         return _Work(session=session, turn=turn)
+
+    async def _take_over(self, tx: Transaction, turn: Row[Any]) -> Row[Any] | None:
+        """Make a turn this process' own that another left running, or end it where the operator wants that."""
+        if self._resumes:
+            await self._leases.claim(tx, turn)
+            return turn
+        sentence = "The server was stopped while the model answered; it does not ask again (AGENT_RUNTIME__ON_RESTART)."
+        await self._transitions.fail(tx, turn, "interrupted_by_restart", sentence)
+        return None
 
     async def _run_step(self, work: _Work) -> None:
         """Make one model call in a task of its own, which a person's cancel can stop alone."""
@@ -214,10 +252,11 @@ class Runner:
             return
 
         async def complete(tx: Transaction) -> None:
-            current = await still_running(tx, session.db_id, turn.id)
+            current = await self._find_own(tx, session.db_id, turn.id)
             fresh = await sessions.find_by_key(tx.session, session.db_id)
             if current is not None and fresh is not None:
-                await self._transitions.complete_answer(tx, fresh, current, answer)
+                final = current.steps + 1 >= self._max_steps
+                await self._transitions.complete_answer(tx, fresh, current, answer, final=final)
 
         await self._database.write(complete)
 
@@ -231,7 +270,8 @@ class Runner:
 
         async def switch(tx: Transaction) -> Row[Any] | None:
             fresh = await sessions.find_by_key(tx.session, session.db_id)
-            if fresh is None or fresh.current_agent != ORCHESTRATOR:
+            mine = await self._find_own(tx, session.db_id, turn.id) is not None
+            if not mine or fresh is None or fresh.current_agent != ORCHESTRATOR:
                 return fresh
             await switch_agent(
                 self._log,
@@ -248,8 +288,11 @@ class Runner:
 
     async def _fail(self, session_db_id: int, turn_id: str, code: str, error: str) -> None:
         async def unit(tx: Transaction) -> None:
-            turn = await still_running(tx, session_db_id, turn_id)
+            turn = await self._find_own(tx, session_db_id, turn_id)
             if turn is not None:
                 await self._transitions.fail(tx, turn, code, error)
 
         await self._database.write(unit)
+
+    async def _find_own(self, tx: Transaction, session_db_id: int, turn_id: str) -> Row[Any] | None:
+        return await find_own(tx, session_db_id, turn_id, self._leases.owner)

@@ -9,6 +9,8 @@ from codelab.agent.ownership import require_session
 from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.schemas import AgentContextInfo, ContextAnswer, MessageAccepted, ToolResultTaken, TurnState
 from codelab.agent.turns.calls import switch_agent
+from codelab.agent.turns.claims import open_for_result
+from codelab.agent.turns.steering import STEERS
 from codelab.db import new_id
 from codelab.errors import BadRequest, Conflict, NotFound, TooLarge
 from codelab.text import canonical_json
@@ -64,7 +66,7 @@ class TurnService:
         delivery: str = "queue",
         once: Once | None = None,
     ) -> MessageAccepted:
-        """Take a user's message and queue the turn that answers it.
+        """Take a user's message and queue the turn that answers it; one that steers joins the active turn.
 
         Raises:
             BadRequest: the content is empty.
@@ -82,10 +84,17 @@ class TurnService:
             session = await require_session(tx.session, principal, session_id)
             if delivery == "reject":
                 await self._reject_while_busy(tx, session)
+            joined = session.turn_id if delivery == "steer" else None
             turn_db_id = await turns.add(
                 tx.session, turn_id=turn_id, session_db_id=session.db_id, message_id=message_id
             )
-            data = {"message_id": message_id, "turn_id": turn_id, "role": "user", "content": content}
+            data = {
+                "message_id": message_id,
+                "turn_id": joined or turn_id,
+                "role": "user",
+                "content": content,
+                "delivery": "steer" if joined else "queue",
+            }
             seq = await self._log.append(tx, session.db_id, ("message.created", data), messages=1)
             await messages.add(
                 tx.session,
@@ -95,12 +104,13 @@ class TurnService:
                 seq=seq,
                 role="user",
                 content=content,
+                metadata_json={STEERS: joined} if joined else None,
             )
             if session.title is None:
                 title = " ".join(content.split())[:TITLE_LENGTH]
                 await sessions.set_fields(tx.session, session.db_id, title=title)
             tx.after_commit(lambda: self._runner.wake(session.db_id))
-            return MessageAccepted(message_id=message_id, turn_id=turn_id, seq=seq)
+            return MessageAccepted(message_id=message_id, turn_id=joined or turn_id, seq=seq)
 
         route = ("messages", session_id)
         return await write_once(self._database, once, principal, route, [content, delivery], unit, MessageAccepted)
@@ -120,12 +130,14 @@ class TurnService:
         result: Any,
         error: str | None,
         once: Once | None = None,
+        *,
+        client: str | None = None,
     ) -> ToolResultTaken:
-        """Take the client's result of a call, once; a repeated one gets what was recorded.
+        """Take a client's result of a call, once; a repeated one gets what was recorded.
 
         Raises:
             NotFound: no such session of this person, or no such call in it.
-            Conflict: a person has not approved the call yet.
+            Conflict: a person has not approved the call yet, or another client runs it.
             TooLarge: it is over ``AGENT_RUNTIME__MAX_RESULT_BYTES``.
         """
         if len(canonical_json(error if error is not None else result).encode()) > self._max_result_bytes:
@@ -137,12 +149,11 @@ class TurnService:
             call = await turns.find_call(tx.session, session.db_id, call_id)
             if call is None:
                 raise NotFound(f"call_id: this session has no call {call_id!r}", code="unknown_call", field="call_id")
-            if call.state == "awaiting_approval":
-                raise Conflict("A person has not approved this call yet.", code="approval_pending", field="call_id")
-            if call.state != "requested":
+            if call.completed_seq is not None:
                 return ToolResultTaken(call_id=call_id, status=call.state, seq=call.completed_seq)
             turn = await turns.find_active(tx.session, session.db_id)
             assert turn is not None
+            await open_for_result(self._calls, tx, turn, call, client)
             status = "failed" if error is not None else "completed"
             seq = await self._calls.answer(tx, turn, call, status, result=result, error=error)
             await self._runner.resume_when_answered(tx, turn)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from typing import TYPE_CHECKING
-
-from codelab.text import canonical_json
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,51 +14,71 @@ if TYPE_CHECKING:
     from codelab.agent.repository.events import Delta
     from codelab.db import Database, Transaction
 
-__all__ = ("Ticks",)
+__all__ = ("Source", "Ticks")
 
-#: Seconds between two transactions while there is text: half a tick of a stream, so it delays nobody by much.
-PERIOD = 0.01
+#: Seconds between two transactions while there is text, and so between two events of one stream.
+PERIOD = 0.02
+
+
+class Source(Protocol):
+    """A stream that has text for the log."""
+
+    def take(self) -> Delta:
+        """Return what it has said since it was asked last."""
+        ...
+
+    def written(self, failure: Exception | None) -> None:
+        """Learn that this is committed, or why it is not; the stream may come again now."""
+        ...
 
 
 class Ticks:
     """Collect what models say in running turns, and write all of it at once.
 
-    A transaction for each stream would cost more than the streams themselves when there are hundreds.
+    A transaction for each stream would cost more than the streams themselves when there are hundreds, and so would a
+    task or a timer for each.
     """
 
-    def __init__(self, database: Database, log: EventLog) -> None:
+    def __init__(self, database: Database, log: EventLog, owner: str) -> None:
         self._database = database
         self._log = log
-        self._waiting: list[tuple[Delta, asyncio.Future[None]]] = []
+        self._owner = owner
+        self._waiting: list[Source] = []
         self._task: asyncio.Task[None] | None = None
+        self._hurried = asyncio.Event()
 
-    async def write(self, turn_id: str, session_db_id: int, message_id: str, offset: int, text: str) -> None:
-        """Append a ``message.delta`` and return after its commit; nothing happens when the turn does not run any more.
+    def add(self, source: Source) -> None:
+        """Write what a stream says in the next tick; not again before it was told of the outcome.
 
-        Raises what the database raised.
+        Nothing is written for a turn that does not run any more, or is another process'.
         """
-        data = canonical_json({"message_id": message_id, "offset": offset, "text": text})
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(((turn_id, session_db_id, data), future))
+        self._waiting.append(source)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain(), name="codelab-ticks")
-        await future
+
+    def hurry(self) -> None:
+        """Let the next tick come at once: somebody waits for the end of an answer."""
+        self._hurried.set()
 
     async def _drain(self) -> None:
         while self._waiting:
-            started = time.monotonic()
-            batch, self._waiting = self._waiting, []
+            next_tick = time.monotonic() + PERIOD
+            sources, self._waiting = self._waiting, []
+            batch = [(source, source.take()) for source in sources]
             try:
-                await self._commit([delta for delta, _ in batch])
+                await self._commit([delta for _, delta in batch])
             except Exception as error:  # noqa: BLE001 - told to each stream, or it was another's
                 await self._one_by_one(batch, error)
             else:
-                for _, future in batch:
-                    _settle(future)
-            await asyncio.sleep(max(0.0, PERIOD - (time.monotonic() - started)))
+                for source in sources:
+                    source.written(None)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, next_tick - time.monotonic())):
+                    await self._hurried.wait()
+            self._hurried.clear()
 
-    async def _one_by_one(self, batch: Sequence[tuple[Delta, asyncio.Future[None]]], error: Exception) -> None:
-        for delta, future in batch:
+    async def _one_by_one(self, batch: Sequence[tuple[Source, Delta]], error: Exception) -> None:
+        for source, delta in batch:
             failure: Exception | None = error
             if len(batch) > 1:
                 try:
@@ -67,15 +86,10 @@ class Ticks:
                     failure = None
                 except Exception as own:  # noqa: BLE001 - as above
                     failure = own
-            _settle(future, failure)
+            source.written(failure)
 
     async def _commit(self, deltas: Sequence[Delta]) -> None:
         async def unit(tx: Transaction) -> None:
-            await self._log.append_deltas(tx, deltas)
+            await self._log.append_deltas(tx, deltas, self._owner)
 
         await self._database.write(unit)
-
-
-def _settle(future: asyncio.Future[None], failure: Exception | None = None) -> None:
-    if not future.done():
-        future.set_exception(failure) if failure else future.set_result(None)

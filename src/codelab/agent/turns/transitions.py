@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from codelab.agent import gate
 from codelab.agent.repository import approvals, events, messages, turns
 from codelab.agent.turns.calls import CallTransitions, unique_calls
+from codelab.agent.turns.steering import has_steering
 from codelab.agent.turns.transcript import tool_calls_json
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
     from codelab.agent.turns.answer import Answer
+    from codelab.agent.turns.lease import Lease
     from codelab.db import Transaction
 
 __all__ = ("Transitions",)
@@ -27,15 +27,15 @@ __all__ = ("Transitions",)
 class Transitions:
     """Change turns; every method is called inside a transaction and appends its own events."""
 
-    def __init__(self, log: EventLog, calls: CallTransitions, agents: Mapping[str, Agent], instance: str) -> None:
+    def __init__(self, log: EventLog, calls: CallTransitions, agents: Mapping[str, Agent], lease: Lease) -> None:
         self._log = log
         self._calls = calls
         self._agents = agents
-        self._instance = instance
+        self._lease = lease
 
     async def start(self, tx: Transaction, session: Row[Any], turn: Row[Any]) -> None:
         """Make a queued turn the running one."""
-        await turns.start(tx.session, turn.db_id, self._instance)
+        await turns.start(tx.session, turn.db_id, self._lease.owner, self._lease.until)
         data = {"turn_id": turn.id, "message_id": turn.message_id, "agent": session.current_agent}
         await self._log.append(tx, session.db_id, ("turn.started", data))
 
@@ -47,11 +47,14 @@ class Transitions:
         last = await self._log.append(tx, turn.session_db_id, self._started(turn, agent, model, message_id), delta)
         await self._add_answer(tx, turn, last - 1, agent, model, message_id)
 
-    async def complete_answer(self, tx: Transaction, session: Row[Any], turn: Row[Any], answer: Answer) -> bool:
+    async def complete_answer(
+        self, tx: Transaction, session: Row[Any], turn: Row[Any], answer: Answer, *, final: bool
+    ) -> bool:
         """Take a model's complete answer; return whether the turn goes on at once (with another model call).
 
         Every call passes the gate. Those that are denied, and hand-overs, are answered here; the others wait for the
-        client or for a person. Without calls the turn is completed.
+        client or for a person. Without calls the turn is completed, unless a message waits to join it and this model
+        call was not the ``final`` one that the turn may make.
         """
         calls = await unique_calls(tx, session.db_id, answer.calls)
         agent = answer.agent  # a person may have switched the session meanwhile
@@ -91,7 +94,9 @@ class Transitions:
         if answer.usage:
             totals["input_tokens"] = turn.input_tokens + answer.usage.input_tokens
             totals["output_tokens"] = turn.output_tokens + answer.usage.output_tokens
-        await turns.set_state(tx.session, turn.db_id, "running", **totals)
+        await turns.set_fields(tx.session, turn.db_id, **totals)
+        if not calls and not final and await has_steering(tx, turn):
+            return True
         if not calls:
             totals_usage = {key: totals.get(key, getattr(turn, key)) for key in ("input_tokens", "output_tokens")}
             done = {"turn_id": turn.id, "message_id": answer.message_id, "usage": totals_usage}
@@ -108,7 +113,7 @@ class Transitions:
         if not open_calls:
             return True
         pending = await approvals.list_pending(tx.session, turn.session_db_id)
-        await turns.set_state(tx.session, turn.db_id, "waiting")
+        await turns.wait(tx.session, turn.db_id)
         data = {
             "turn_id": turn.id,
             "call_ids": [call.call_id for call in open_calls],
@@ -121,7 +126,7 @@ class Transitions:
         """Set a waiting turn running when its last open call was answered; return whether it was."""
         if await turns.list_open_calls(tx.session, turn.db_id):
             return False
-        await turns.set_state(tx.session, turn.db_id, "running")
+        await turns.resume(tx.session, turn.db_id, self._lease.owner, self._lease.until)
         return True
 
     async def interrupt_answer(self, tx: Transaction, turn: Row[Any]) -> None:
@@ -162,8 +167,7 @@ class Transitions:
         pending = {row.call_id: row for row in await approvals.list_pending(tx.session, turn.session_db_id)}
         for call in await turns.list_open_calls(tx.session, turn.db_id):
             if (row := pending.get(call.call_id)) is not None:
-                await approvals.resolve(tx.session, row.request_id, status="cancelled", decision=None, decided_by=None)
-                await self._calls.tell_resolved(tx, turn, row, "cancelled", None, msgspec.json.decode(row.arguments))
+                await self._calls.withdraw(tx, turn, row)
             await self._calls.answer(tx, turn, call, "cancelled", error=reason)
 
     @staticmethod

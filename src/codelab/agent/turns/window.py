@@ -64,7 +64,7 @@ async def read_window(
     rows: list[Row[Any]] = []
     size, more = 0, True
     before: tuple[int, int] = (turn_db_id + 1, 0)
-    while more and (size <= room or all(row.role == "tool" for row in rows)):
+    while more and (size <= room or all(row.turn_db_id == turn_db_id and row.role != "assistant" for row in rows)):
         page = await messages.list_before(db, session_db_id, before, limit=_PAGE)
         more = len(page) == _PAGE
         if page:
@@ -75,11 +75,12 @@ async def read_window(
     current = [row for row in rows if row.turn_db_id == turn_db_id]
     earlier = rows[: len(rows) - len(current)]
     asked, steps = _split(current)
-    if not asked and (first := await messages.find_question(db, session_db_id, turn_db_id)) is not None:
-        asked = [first]
-        unread = True
-    else:
-        unread = False
+    unread = False
+    if more and not earlier:  # perhaps the turn began before what was read, and its first row here is no question
+        first = await messages.find_question(db, session_db_id, turn_db_id)
+        unread = first is not None and (not asked or asked[0].seq != first.seq)
+        if first is not None and unread:
+            asked, steps = [first], current
     room -= sum(_size(row, tool_output_chars) for row in asked)
     kept_steps, room = _newest(_in_steps(steps), room, tool_output_chars, at_least=1)
     steps_cut = unread or len(kept_steps) < len(steps)
@@ -116,10 +117,10 @@ def _split(current: list[Row[Any]]) -> tuple[list[Row[Any]], list[Row[Any]]]:
 
 
 def _in_steps(rows: list[Row[Any]]) -> list[list[Row[Any]]]:
-    """Group an answer with the results of its calls: they are sent together or not at all."""
+    """Group an answer with the results of its calls and what was said after it: sent together or not at all."""
     steps: list[list[Row[Any]]] = []
     for row in rows:
-        if row.role != "tool":
+        if row.role == "assistant":
             steps.append([row])
         elif steps:
             steps[-1].append(row)

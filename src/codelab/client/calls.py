@@ -1,0 +1,119 @@
+"""What a chat does about a call: put the question to the person, claim it, run it, send the result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from codelab.client.approvals import UNKNOWN_OUTCOME, Call, Decision
+from codelab.client.errors import ApiError
+from codelab.client.tools.errors import ToolError
+
+if TYPE_CHECKING:
+    from codelab.client.api import Api
+    from codelab.client.approvals import Approvals
+    from codelab.client.console import Console
+    from codelab.client.tools.toolbox import Toolbox
+    from codelab.client.turns import Turn
+    from codelab.client.wire import ApprovalRequested, Claim, ToolRequested
+
+__all__ = ("Calls",)
+
+
+class Calls:
+    """Work on the calls and questions of one session."""
+
+    def __init__(self, session_id: str, api: Api, toolbox: Toolbox, approvals: Approvals, console: Console) -> None:
+        self._session_id = session_id
+        self._api = api
+        self._toolbox = toolbox
+        self._approvals = approvals
+        self._console = console
+
+    def tell_elsewhere(self, tool: str) -> None:
+        """Say that another client runs a call."""
+        self._console.note(f"  {tool}: another client runs this call")
+
+    async def decide(self, question: ApprovalRequested) -> None:
+        """Put a question of the server to the person and send the decision."""
+        call = Call(question.turn_id, question.call_id, question.tool_name, question.arguments, question.reason)
+        unknown = question.request_type == UNKNOWN_OUTCOME
+        while True:
+            # An edit passes the gate of the server again, which may come back with the very call that was allowed.
+            held = not unknown and self._approvals.holds(call)
+            decision = Decision("approve") if held else await self._approvals.ask(call, unknown_outcome=unknown)
+            if decision.kind == "edit":
+                self._approvals.grant(msgspec.structs.replace(call, arguments=decision.arguments))
+            elif decision.kind == "approve":
+                self._approvals.grant(call)
+            try:
+                await self._api.decide(
+                    self._session_id,
+                    question.approval_id,
+                    decision.kind,
+                    arguments=decision.arguments,
+                    feedback=decision.feedback,
+                )
+            except ApiError as error:
+                if error.status == 400 and decision.kind == "edit":
+                    self._console.error(f"The edited arguments were not accepted: {error}")
+                    continue
+                if error.status not in (404, 409):
+                    raise
+                self._console.note(f"{question.tool_name}: somebody else has decided about it ({error})")
+            return
+
+    async def answer(self, turn: Turn, requested: ToolRequested) -> None:
+        """Claim a call, run it and send its result."""
+        while (claim := await self._claim(turn, requested)) is None:
+            # It may have been offered again while the answer was under way.
+            offered = turn.calls.get(requested.call_id, requested)
+            if offered is requested:
+                return
+            requested = offered
+        call = Call(requested.turn_id, requested.call_id, claim.tool_name, claim.arguments)
+        try:
+            result, error = await self._perform(call), None
+        except ToolError as failure:
+            result, error = None, str(failure)
+        try:
+            await self._api.answer_tool(self._session_id, call.call_id, turn.client, result=result, error=error)
+        except ApiError as failed:
+            if failed.status == 413 and error is None:
+                too_large = f"The result was too large: {failed}"
+                await self._api.answer_tool(self._session_id, call.call_id, turn.client, error=too_large)
+            elif failed.status not in (404, 409):
+                raise
+
+    async def _claim(self, turn: Turn, requested: ToolRequested) -> Claim | None:
+        try:
+            return await self._api.claim(self._session_id, requested.call_id, turn.client)
+        except ApiError as refused:
+            if refused.status not in (404, 409):
+                raise
+            if refused.code == "call_claimed":
+                self.tell_elsewhere(requested.tool_name)
+            return None
+
+    async def _perform(self, call: Call) -> dict[str, Any]:
+        allowed = self._approvals.take(call)
+        needed = self._toolbox.needs_approval(call.tool, call.arguments)
+        edited = False
+        if needed and not allowed:
+            decision = await self._approvals.ask(call)
+            if decision.kind == "reject":
+                raise ToolError(f"User rejected: {decision.feedback or 'no reason given'}")
+            if decision.kind == "edit":
+                call, edited = msgspec.structs.replace(call, arguments=decision.arguments), True
+        self._console.note(f"  {call.tool} {_summary(call.arguments)}")
+        result = await self._toolbox.run(call.tool, call.arguments, secrets_allowed=needed)
+        return result | {"edited_arguments": call.arguments} if edited else result
+
+
+def _summary(arguments: Any) -> str:
+    if not isinstance(arguments, dict):
+        return ""
+    shown = arguments.get("command") or arguments.get("query") or arguments.get("path") or ""
+    text = str(shown)
+    return text if len(text) <= 100 else text[:99] + "…"
