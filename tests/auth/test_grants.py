@@ -115,6 +115,16 @@ async def test_parallel_refreshes_without_a_grace_have_one_winner(settings: Auth
         assert (await events(auth))[:3] == ["login_success", "token_refresh", "token_reuse"]
 
 
+async def test_without_a_grace_no_clock_makes_one(settings: AuthSettings) -> None:
+    """A token that was used up a moment later than the replay came in, as by a request beside it, is a replay too."""
+    async with running_auth(replace(settings, refresh_grace=0.0)) as auth:
+        first = await tokens(auth)
+        await auth.refresh(first["refresh_token"])
+        await age(auth, -60)
+        assert (await auth.refresh(first["refresh_token"])).json()["error"] == "invalid_grant"
+        assert (await events(auth))[-1] == "token_reuse"
+
+
 @pytest.mark.parametrize("grace", [0.0, 10.0])
 async def test_parallel_refreshes_at_two_processes(
     settings: AuthSettings, monkeypatch: pytest.MonkeyPatch, grace: float
