@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc.jwk import ECKey, OctKey, RSAKey
 from sqlalchemy import text
 
-from codelab.auth.grants import refresh as refresh_grant
 from codelab.errors import StartError
 from codelab.reference import read_token_key
 from codelab.reference.keys import AUDIENCE, ISSUER
@@ -166,15 +166,12 @@ async def test_a_token_that_was_used_there_ends_its_family(
     assert sum("token_reuse" in row for row in (await dump(settings))["auth.audit_logs"]) == 1
 
 
-async def test_a_late_replay_here_ends_the_family(
-    settings: Settings, reference: Reference, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_late_replay_here_ends_the_family(settings: Settings, reference: Reference, issuer: Issuer) -> None:
     """An old token that is used a second time after the grace revokes what it was answered with."""
     token, _ = issuer.grant(reference)
     await import_reference(settings, reference.urls, key=issuer.token_key)
-    async with serving(settings) as running:
+    async with serving(replace(settings, auth=replace(settings.auth, refresh_grace=0.0))) as running:
         first = (await refresh(running.http, token)).json()
-        monkeypatch.setattr(refresh_grant, "REPLAY_SECONDS", -1)
         assert (await refresh(running.http, token)).status_code == 400
         assert (await refresh(running.http, first["refresh_token"])).status_code == 400
 

@@ -123,12 +123,18 @@ async def test_damage_to_agent_is_found(
     assert [finding for finding in after.findings if finding.check == name and words in finding.detail] == []
 
 
+FORKED = (
+    "UPDATE refresh_tokens SET parent_jti_hash = 'x', created_at = "
+    "CASE WHEN parent_jti_hash IS NULL THEN '2026-01-01 00:00:00.000000' ELSE created_at END"
+)
+
+
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("UPDATE refresh_tokens SET revoked = false", "several living refresh tokens"),
+        ("UPDATE refresh_tokens SET revoked = false", "follow one that is not used up"),
         ("UPDATE refresh_tokens SET revoked_at = NULL", "revoked at no time"),
-        ("UPDATE refresh_tokens SET parent_jti_hash = 'x'", "used more than once"),
+        (FORKED, "used more than once"),
         ("UPDATE refresh_tokens SET family_id = id", "or another family's"),
         (
             "UPDATE refresh_tokens SET client_id = 'other' WHERE parent_jti_hash IS NULL",
@@ -137,7 +143,7 @@ async def test_damage_to_agent_is_found(
     ],
 )
 async def test_damage_to_auth_is_found(filled: DatabaseUrls, statement: str, words: str) -> None:
-    """A family of refresh tokens is one line with one owner and one living end."""
+    """A family of refresh tokens has one owner, is alive at its ends only, and forks only within the grace."""
     await damage(AUTH, filled.auth, statement)
 
     assert [detail for _, detail in faults(await examine(AUTH, filled.auth)) if words in detail]

@@ -133,7 +133,8 @@ def test_a_person_is_erased(people: DatabaseUrls, dialect: str) -> None:
     ada = answer["user_id"]
     half = (ROWS + 1) // 2
     assert answer["modules"]["agent"]["rows"]["messages"] == half
-    assert answer["modules"]["auth"]["rows"] == {"users": 1, "refresh_tokens": half}
+    removed = {table: count for table, count in answer["modules"]["auth"]["rows"].items() if count}
+    assert removed == {"users": 1, "refresh_tokens": half}
     assert answer["modules"]["auth"]["emptied"] == half
     for name, tables in before.items():
         for table, rows in tables.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from litestar.plugins import InitPlugin
@@ -76,7 +77,9 @@ class AuthModule(InitPlugin):
         self._logins = Logins(self.database, self._passwords, self._audit)
         issuing = Issuing(self._tokens, audiences)
         grants: dict[str, Grant] = {
-            "refresh_token": RefreshGrant(self.database, self._audit, issuing, self._inherited),
+            "refresh_token": RefreshGrant(
+                self.database, self._audit, issuing, self._inherited, timedelta(seconds=settings.refresh_grace)
+            ),
             "client_credentials": ClientCredentialsGrant(self.database, self._audit, issuing),
             "password": PasswordGrant(self._logins, issuing),
         }

@@ -44,6 +44,12 @@ class AuthSettings:
         optional,
     )
     jwt_audience: str = variable("AUTH_SERVICE__JWT_AUDIENCE", "codelab-api", "`aud` of access tokens.", str)
+    refresh_grace: float = variable(
+        "AUTH_SERVICE__REFRESH_GRACE_SECONDS",
+        "10",
+        "Seconds in which a used refresh token may come back for new tokens; later, and with `0`, it ends the login.",
+        number(0, 300),
+    )
     password_grant: bool = variable(
         "AUTH_SERVICE__PASSWORD_GRANT",
         "on",

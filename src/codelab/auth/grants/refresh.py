@@ -1,9 +1,12 @@
-"""The refresh grant (RFC 6749 section 6): each token is good once, and a replay ends its family (RFC 9700)."""
+"""The refresh grant (RFC 6749 section 6): each token is good once, and a replay ends its family (RFC 9700).
+
+A client whose answer was lost, or two tabs of one, show a token twice within moments: for a short grace each gets a new
+token of the same family. Later, whoever shows a used token may have stolen it.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codelab.auth.forms import require
 from codelab.auth.grants.issuing import Granted, refuse_grant
@@ -13,7 +16,7 @@ from codelab.auth.tokens import hash_token, new_refresh_token
 from codelab.db import now
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,20 +24,21 @@ if TYPE_CHECKING:
     from codelab.auth.grants.issuing import Issuing
     from codelab.auth.inherited import InheritedTokens
     from codelab.auth.repository.clients import ClientRecord
+    from codelab.auth.repository.tokens import RefreshRecord, RotatedRecord
     from codelab.auth.schemas import Origin, TokenAnswer
     from codelab.db import Database, Transaction
 
-__all__ = ("REPLAY_SECONDS", "RefreshGrant")
-
-#: A used refresh token that comes back sooner is a retry or a race of its owner, later it is taken for stolen.
-REPLAY_SECONDS = 10
+__all__ = ("RefreshGrant",)
 
 
 class RefreshGrant:
-    """Exchange a refresh token for new tokens."""
+    """Exchange a refresh token for new tokens; ``grace`` is how long after its use it may come back."""
 
-    def __init__(self, database: Database, audit: Audit, issuing: Issuing, inherited: InheritedTokens) -> None:
+    def __init__(
+        self, database: Database, audit: Audit, issuing: Issuing, inherited: InheritedTokens, grace: timedelta
+    ) -> None:
         self._database = database
+        self._grace = grace
         self._audit = audit
         self._issuing = issuing
         self._inherited = inherited
@@ -60,21 +64,31 @@ class RefreshGrant:
 
         async def unit(transaction: Transaction) -> Granted | None:
             session = transaction.session
-            rotated = await tokens.rotate_refresh_token(session, old_hash, client.client_id, at)
-            if rotated is None:
-                await self._judge_replay(session, client, old_hash, origin, at)
+            inherits: RefreshRecord | RotatedRecord | None = await tokens.rotate_refresh_token(
+                session, old_hash, client.client_id, at
+            )
+            if sibling := inherits is None:
+                # A token of the reference system is good once, whenever it comes back.
+                inherits = await self._judge_replay(session, old_hash, origin, at, forgiving=proven is None)
+            if inherits is None:
                 return None
+            details: dict[str, Any] = {"scope": scope} | ({"repeated": True} if sibling else {})
             # The successor keeps the whole scope (RFC 6749 section 6); only this access token is narrowed.
             granted = Granted(
-                user_id=rotated.user_id,
-                scope=rotated.scope,
-                resource=rotated.resource or resource,
-                auth_time=rotated.auth_time,
-                family_id=rotated.family_id,
+                user_id=inherits.user_id,
+                scope=inherits.scope,
+                resource=inherits.resource or resource,
+                auth_time=inherits.auth_time,
+                family_id=inherits.family_id,
             )
             await self._issuing.keep(session, client, granted, at, refresh_token, old_hash)
             self._audit.record(
-                session, "token_refresh", origin, user_id=rotated.user_id, client_id=client.client_id, scope=scope
+                session,
+                "token_refresh",
+                origin,
+                user_id=inherits.user_id,
+                client_id=client.client_id,
+                **details,
             )
             return granted
 
@@ -84,22 +98,26 @@ class RefreshGrant:
         return self._issuing.tell(client, granted, refresh_token, scope)
 
     async def _judge_replay(
-        self, session: AsyncSession, client: ClientRecord, jti_hash: str, origin: Origin, at: datetime
-    ) -> None:
-        """Revoke the family when a token comes back long after it was rotated."""
+        self, session: AsyncSession, jti_hash: str, origin: Origin, at: datetime, *, forgiving: bool
+    ) -> RefreshRecord | None:
+        """Decide about a token that could not be used: return it when it is a retry, end its family when stolen."""
         known = await tokens.find_refresh_token(session, jti_hash)
-        if known is None or known.revoked_at is None or at - known.revoked_at <= timedelta(seconds=REPLAY_SECONDS):
-            return
-        if not await tokens.is_rotated(session, known.family_id, jti_hash):
-            return
+        if known is None or known.revoked_at is None or not await tokens.is_rotated(session, known.family_id, jti_hash):
+            return None
+        # Without a grace, the clock of a request that came in earlier and is served later must not make one.
+        if self._grace and at - known.revoked_at < self._grace:
+            alive = known.expires_at > at and known.user_is_active
+            alive = alive and await tokens.is_alive(session, known.family_id, at)
+            return known if alive and forgiving else None
         ended = await tokens.revoke_family(session, known.family_id, at)
         self._audit.record(
             session,
             "token_reuse",
             origin,
             user_id=known.user_id,
-            client_id=client.client_id,
+            client_id=known.client_id,
             error="A used refresh token came back; its family was revoked",
             family_id=known.family_id,
             revoked=ended,
         )
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Table, and_, func, or_, select
@@ -20,6 +21,8 @@ keys = cast("Table", SigningKey.__table__)
 
 #: Rows that one finding names at most.
 NAMED = 10
+#: The longest grace that can be set, within which a used refresh token may come back.
+MAX_GRACE = timedelta(seconds=300)
 
 
 async def _find(connection: AsyncConnection, statement: Select[Any], told: str) -> list[Finding]:
@@ -30,17 +33,27 @@ async def _find(connection: AsyncConnection, statement: Select[Any], told: str) 
     return [Finding(check="refresh_tokens", severity="fault", detail=told.format(count=count), rows=rows)]
 
 
-async def _find_families(connection: AsyncConnection) -> list[Finding]:
-    """Rotation leaves a line: one owner, one living end, each token used up by at most one successor."""
-    family = select(tokens.c.family_id).group_by(tokens.c.family_id)
-    owners = or_(func.count(tokens.c.user_id.distinct()) > 1, func.count(tokens.c.client_id.distinct()) > 1)
-    alive = select(tokens.c.family_id).where(~tokens.c.revoked).group_by(tokens.c.family_id)
-    forked = (
-        select(tokens.c.family_id)
+async def _find_forks(connection: AsyncConnection) -> list[Finding]:
+    """Several successors of one token are those of a retry or a race: they were made within the grace."""
+    made = tokens.c.created_at
+    forks = (
+        select(tokens.c.family_id, func.min(made), func.max(made))
         .where(tokens.c.parent_jti_hash.is_not(None))
         .group_by(tokens.c.family_id, tokens.c.parent_jti_hash)
         .having(func.count() > 1)
     )
+    late = [family for family, first, last in await connection.execute(forks) if last - first > MAX_GRACE]
+    if not late:
+        return []
+    detail = f"{len(late)} refresh tokens were used more than once"
+    rows = tuple(f"family {family}" for family in late[:NAMED])
+    return [Finding(check="refresh_tokens", severity="fault", detail=detail, rows=rows)]
+
+
+async def _find_families(connection: AsyncConnection) -> list[Finding]:
+    """A family has one owner, and only its ends are alive: what has a successor is used up."""
+    family = select(tokens.c.family_id).group_by(tokens.c.family_id)
+    owners = or_(func.count(tokens.c.user_id.distinct()) > 1, func.count(tokens.c.client_id.distinct()) > 1)
     parents = tokens.alias("parents")
     unused = (
         select(tokens.c.family_id)
@@ -50,8 +63,7 @@ async def _find_families(connection: AsyncConnection) -> list[Finding]:
     undated = select(tokens.c.family_id).where(and_(tokens.c.revoked, tokens.c.revoked_at.is_(None)))
     return [
         *await _find(connection, family.having(owners), "{count} families of refresh tokens have several owners"),
-        *await _find(connection, alive.having(func.count() > 1), "{count} families have several living refresh tokens"),
-        *await _find(connection, forked, "{count} refresh tokens were used more than once"),
+        *await _find_forks(connection),
         *await _find(connection, unused, "{count} refresh tokens follow one that is not used up, or another family's"),
         *await _find(connection, undated, "{count} refresh tokens were revoked at no time"),
     ]

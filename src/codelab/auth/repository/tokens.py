@@ -18,6 +18,7 @@ __all__ = (
     "RotatedRecord",
     "find_refresh_token",
     "insert_refresh_token",
+    "is_alive",
     "is_rotated",
     "revoke_family",
     "rotate_refresh_token",
@@ -93,6 +94,14 @@ async def is_rotated(session: AsyncSession, family_id: str, jti_hash: str) -> bo
     """Tell whether a refresh token has a successor (a token revoked for another reason has none)."""
     statement = select(_refresh_tokens.c.id).where(
         _refresh_tokens.c.family_id == family_id, _refresh_tokens.c.parent_jti_hash == jti_hash
+    )
+    return (await session.execute(statement.limit(1))).one_or_none() is not None
+
+
+async def is_alive(session: AsyncSession, family_id: str, at: datetime) -> bool:
+    """Tell whether a family has a refresh token that is still good."""
+    statement = select(_refresh_tokens.c.id).where(
+        _refresh_tokens.c.family_id == family_id, ~_refresh_tokens.c.revoked, _refresh_tokens.c.expires_at > at
     )
     return (await session.execute(statement.limit(1))).one_or_none() is not None
 
