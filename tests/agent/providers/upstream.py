@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ("Upstream", "chunk", "chunks_of", "event", "run_upstream", "text_answer")
 
 CUT = object()  # the connection is torn down here
+SILENT = object()  # not even a status comes
 STALL = object()  # nothing more comes, and the connection stays open
 
 
@@ -39,6 +40,8 @@ class Upstream:
         pieces: tuple[Any, ...], status: int = 200, headers: dict[str, str] | None = None
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def script(request: web.Request) -> web.StreamResponse:
+            if SILENT in pieces:
+                await asyncio.Event().wait()
             response = web.StreamResponse(
                 status=status, headers={"Content-Type": "text/event-stream", **(headers or {})}
             )
