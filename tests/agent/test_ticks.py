@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import event, select
@@ -51,6 +51,11 @@ async def _said(database: Database, key: int) -> list[tuple[int, str]]:
         return [(seq, data) for seq, data in await db.execute(query.order_by(events.events.c.seq))]
 
 
+def piece(offset: int, text: str) -> dict[str, Any]:
+    """Make the data of a delta."""
+    return {"message_id": "m", "offset": offset, "text": text}
+
+
 async def test_all_streams_share_a_transaction(database: Database) -> None:
     """What twenty models say at once is one commit, and each log has its own, in order and without gaps."""
     made = [await _running_turn(database) for _ in range(20)]
@@ -59,7 +64,9 @@ async def test_all_streams_share_a_transaction(database: Database) -> None:
     event.listen(database.engine.sync_engine, "commit", lambda _: commits.update(["commit"]))
 
     for offset in range(3):
-        await asyncio.gather(*(ticks.write(turn, key, "m", offset, f"{offset} of {key}") for turn, key in made))
+        await asyncio.gather(
+            *(ticks.write(turn, key, "message.delta", piece(offset, f"{offset} of {key}")) for turn, key in made)
+        )
 
     assert commits["commit"] == 3
     for _, key in made:
@@ -79,7 +86,10 @@ async def test_a_turn_that_ended_says_nothing_more(database: Database) -> None:
 
     await database.write(end)
     ticks = Ticks(database, EventLog(database))
-    await asyncio.gather(ticks.write(ended, silent, "m", 0, "late"), ticks.write(running, heard, "m", 0, "on"))
+    await asyncio.gather(
+        ticks.write(ended, silent, "message.delta", piece(0, "late")),
+        ticks.write(running, heard, "message.delta", piece(0, "on")),
+    )
 
     assert await _said(database, silent) == []
     assert len(await _said(database, heard)) == 1
@@ -92,8 +102,8 @@ async def test_a_text_that_cannot_be_written_harms_nobody_else(database: Databas
     wrong = object()
 
     bad, good = await asyncio.gather(
-        ticks.write(turn, wrong, "m", 0, "never"),  # type: ignore[arg-type]  # a key that no driver can bind
-        ticks.write(other, other_key, "m", 0, "well"),
+        ticks.write(turn, wrong, "message.delta", piece(0, "never")),  # type: ignore[arg-type]  # a key that no driver can bind
+        ticks.write(other, other_key, "message.delta", piece(0, "well")),
         return_exceptions=True,
     )
 

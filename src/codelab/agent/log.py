@@ -38,6 +38,7 @@ EVENT_TYPES = (
     "model.retrying",
     "message.started",
     "message.delta",
+    "reasoning.delta",
     "message.completed",
     "tool.requested",
     "tool.completed",
@@ -155,7 +156,7 @@ class EventLog:
         return appended[-1].seq
 
     async def append_deltas(self, tx: Transaction, deltas: Sequence[Delta]) -> None:
-        """Append one ``message.delta`` each to the logs of running turns, as one."""
+        """Append one event each to the logs of running turns, as one."""
         for session_db_id, event in await events.append_deltas(tx.session, deltas):
             tx.after_commit(partial(self._publish, session_db_id, (event,)))
 

@@ -12,7 +12,7 @@ from codelab.agent.agents import load_agents
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
 from codelab.agent.log import EventLog
-from codelab.agent.providers import create_client
+from codelab.agent.providers import create_client, load_prices
 from codelab.agent.providers.retry import RetryPolicy
 from codelab.agent.readers import Readers
 from codelab.agent.routes import router
@@ -84,7 +84,7 @@ class AgentModule(InitPlugin):
         calls = CallTransitions(self.log)
         transitions = Transitions(self.log, calls, agents, new_id())
         policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
-        caller = ModelCaller(self.database, self.log, transitions, client, policy)
+        caller = ModelCaller(self.database, self.log, transitions, client, policy, load_prices(settings.prices_file))
         self.runner = Runner(
             self.database,
             self.log,

@@ -11,7 +11,7 @@ import msgspec
 from codelab.client.approvals import Call, Decision
 from codelab.client.errors import ApiError
 from codelab.client.tools.errors import ToolError
-from codelab.client.turns import Outcome, Turn
+from codelab.client.turns import Outcome, Turn, describe_call
 from codelab.client.wire import (
     ApprovalRequested,
     Event,
@@ -144,8 +144,8 @@ class Conversation:
         match event.type:
             case "message.started" if mine:
                 turn.texts[str(data.get("message_id"))] = ""
-            case "message.delta":
-                self._on_delta(turn, read(data, MessageDelta))
+            case "message.delta" | "reasoning.delta":
+                self._on_delta(turn, read(data, MessageDelta), thought=event.type == "reasoning.delta")
             case "message.completed" if mine:
                 self._on_message(turn, read(data, MessageCompleted))
             case "tool.requested" if mine:
@@ -182,9 +182,13 @@ class Conversation:
             for call in turn.calls.values():
                 self._run(turn, call)
 
-    def _on_delta(self, turn: Turn, delta: MessageDelta) -> None:
+    def _on_delta(self, turn: Turn, delta: MessageDelta, *, thought: bool) -> None:
         so_far = turn.texts.get(delta.message_id)
-        if so_far is not None and delta.offset + len(delta.text) > len(so_far):
+        if so_far is not None and thought:
+            fresh = turn.fresh_thought(delta)
+            if turn.live:
+                self._console.thought(fresh)
+        elif so_far is not None and delta.offset + len(delta.text) > len(so_far):
             self._more(turn, delta.message_id, delta.text[max(len(so_far) - delta.offset, 0) :])
 
     def _more(self, turn: Turn, message_id: str, text: str) -> None:
@@ -289,14 +293,6 @@ class Conversation:
                 raise ToolError(f"User rejected: {decision.feedback or 'no reason given'}")
             if decision.kind == "edit":
                 call, edited = msgspec.structs.replace(call, arguments=decision.arguments), True
-        self._console.note(f"  {call.tool} {_summary(call.arguments)}")
+        self._console.note(f"  {call.tool} {describe_call(call.arguments)}")
         result = await self._toolbox.run(call.tool, call.arguments, secrets_allowed=needed)
         return result | {"edited_arguments": call.arguments} if edited else result
-
-
-def _summary(arguments: Any) -> str:
-    if not isinstance(arguments, dict):
-        return ""
-    shown = arguments.get("command") or arguments.get("query") or arguments.get("path") or ""
-    text = str(shown)
-    return text if len(text) <= 100 else text[:99] + "…"

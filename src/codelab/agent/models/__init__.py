@@ -10,7 +10,7 @@ from __future__ import annotations
 from codelab.agent.models.answers import KeptAnswer
 from codelab.agent.models.base import AgentBase
 from codelab.agent.models.log import FoldedRange, SessionEvent
-from codelab.agent.models.messages import Message
+from codelab.agent.models.messages import Message, MessageImage
 from codelab.agent.models.sessions import AgentContext, AgentSwitch, Session, SessionCounter
 from codelab.agent.models.turns import PendingApproval, ToolCall, Turn
 
@@ -21,6 +21,7 @@ __all__ = (
     "FoldedRange",
     "KeptAnswer",
     "Message",
+    "MessageImage",
     "PendingApproval",
     "Session",
     "SessionCounter",

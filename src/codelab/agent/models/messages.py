@@ -9,13 +9,18 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from codelab.agent.models.base import AgentBase, session_key
+from codelab.agent.models.usage import CostColumns
 from codelab.db import BigKey, JsonText, UtcDateTime
 
-__all__ = ("Message",)
+__all__ = ("Message", "MessageImage")
 
 
-class Message(AgentBase):
-    """One message of the transcript. The order is (turn, ``seq``), never the clock."""
+class Message(CostColumns, AgentBase):
+    """One message of the transcript. The order is (turn, ``seq``), never the clock.
+
+    ``tool_calls``, ``reasoning`` (what the provider wants back included) and ``images`` (what each is, without its
+    bytes) are canonical JSON.
+    """
 
     __tablename__ = "messages"
     __table_args__ = (
@@ -46,5 +51,22 @@ class Message(AgentBase):
     name: Mapped[str | None] = mapped_column(String(255))
     tool_call_id: Mapped[str | None] = mapped_column(String(255))
     tool_calls: Mapped[str | None] = mapped_column(Text)
+    reasoning: Mapped[str | None] = mapped_column(Text)
+    images: Mapped[str | None] = mapped_column(Text)
+    input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    output_tokens: Mapped[int | None] = mapped_column(BigInteger)
     token_count: Mapped[int | None] = mapped_column(Integer)
     metadata_json: Mapped[dict[str, Any] | None] = mapped_column(JsonText)
+
+
+class MessageImage(AgentBase):
+    """The bytes of one image of a message, in base64; ``n`` counts from 0. A table of its own keeps messages small."""
+
+    __tablename__ = "message_images"
+    __table_args__ = (Index("ix_message_images_session_db_id", "session_db_id"),)
+
+    message_id: Mapped[str] = mapped_column(String(36), ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True)
+    n: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    session_db_id: Mapped[int] = session_key()
+    media_type: Mapped[str] = mapped_column(String(50), nullable=False)
+    data: Mapped[str] = mapped_column(Text, nullable=False)

@@ -9,13 +9,17 @@ from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, String, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from codelab.agent.models.base import AgentBase, session_key
+from codelab.agent.models.usage import TotalColumns
 from codelab.db import BigKey, JsonText, UtcDateTime
 
 __all__ = ("AgentContext", "AgentSwitch", "Session", "SessionCounter")
 
 
-class Session(AgentBase):
-    """A conversation that one person owns. ``last_seq`` is the ``seq`` of its newest event."""
+class Session(TotalColumns, AgentBase):
+    """A conversation that one person owns. ``last_seq`` is the ``seq`` of its newest event.
+
+    ``model`` is the one that was chosen for it. ``input_tokens`` is null until a call of a model was counted.
+    """
 
     __tablename__ = "sessions"
     __table_args__ = (
@@ -56,6 +60,9 @@ class Session(AgentBase):
     metadata_json: Mapped[dict[str, Any]] = mapped_column(JsonText, nullable=False)
     message_count: Mapped[int] = mapped_column(Integer, nullable=False, default=0)
     last_seq: Mapped[int] = mapped_column(BigInteger, nullable=False, default=0)
+    model: Mapped[str | None] = mapped_column(String(255))
+    input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    output_tokens: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class SessionCounter(AgentBase):

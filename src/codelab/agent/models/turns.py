@@ -8,12 +8,13 @@ from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKey, Index, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from codelab.agent.models.base import AgentBase, session_key
+from codelab.agent.models.usage import TotalColumns
 from codelab.db import BigKey, UtcDateTime
 
 __all__ = ("PendingApproval", "ToolCall", "Turn")
 
 
-class Turn(AgentBase):
+class Turn(TotalColumns, AgentBase):
     """The work from a user message to the agent's answer; in a session at most one is ``running`` or ``waiting``.
 
     After ``folded_at`` it has no deltas any more; see ``FoldedRange``.

@@ -15,6 +15,7 @@ from codelab.agent.schemas.turns import (
     ToolResultTaken,
     TurnState,
 )
+from codelab.agent.schemas.usage import CallUsage, TotalUsage
 
 __all__ = (
     "ActiveTurn",
@@ -23,6 +24,7 @@ __all__ = (
     "AgentList",
     "Approval",
     "ApprovalList",
+    "CallUsage",
     "ContextAnswer",
     "Decision",
     "EventPage",
@@ -41,5 +43,6 @@ __all__ = (
     "SwitchRequest",
     "ToolResult",
     "ToolResultTaken",
+    "TotalUsage",
     "TurnState",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codelab.text import canonical_json
 
@@ -33,14 +33,13 @@ class Ticks:
         self._waiting: list[tuple[Delta, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def write(self, turn_id: str, session_db_id: int, message_id: str, offset: int, text: str) -> None:
-        """Append a ``message.delta`` and return after its commit; nothing happens when the turn does not run any more.
+    async def write(self, turn_id: str, session_db_id: int, kind: str, data: dict[str, Any]) -> None:
+        """Append an event and return after its commit; nothing happens when the turn does not run any more.
 
         Raises what the database raised.
         """
-        data = canonical_json({"message_id": message_id, "offset": offset, "text": text})
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(((turn_id, session_db_id, data), future))
+        self._waiting.append(((turn_id, session_db_id, kind, canonical_json(data)), future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain(), name="codelab-ticks")
         await future
