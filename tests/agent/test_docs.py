@@ -17,7 +17,7 @@ from codelab.agent.stream import ENDS
 from codelab.app import create_app
 from codelab.local import LocalServer
 from codelab.settings import Settings
-from tests.agent.providers.upstream import STALL, text_answer
+from tests.agent.providers.upstream import STALL, text_answer, thought
 from tests.agent.routes import Route, list_routes, list_sockets
 from tests.agent.test_steer import steer
 from tests.agent.transcripts import END, call, calls_answer, text_of
@@ -70,7 +70,7 @@ async def every_event(model: Upstream, ada: Person) -> list[Event]:
             text="All at once.",
         )
     )
-    model.play(text_answer("Done."))
+    model.play(thought("Hm."), text_answer("Done."))
     await ada.say(session, "go")
     waiting = await ada.until(session, "turn.waiting")
     approvals = {e.data["call_id"]: e.data["approval_id"] for e in waiting if e.type == "approval.requested"}

@@ -40,6 +40,7 @@ class TestCreate:
             "metadata": metadata,
             "last_seq": 0,
             "active_turn": None,
+            "usage": None,
         }
 
     @pytest.mark.parametrize("raw", [None, b"{}", b"null"], ids=["no body", "empty object", "null"])

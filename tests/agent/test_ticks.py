@@ -61,8 +61,8 @@ class _Stream:
         self._ticks.add(self)
         await self._outcome
 
-    def take(self) -> tuple[str, int, str]:
-        return (*self._turn, canonical_json({"text": self._text}))
+    def take(self) -> tuple[str, int, str, str]:
+        return (*self._turn, "message.delta", canonical_json({"text": self._text}))
 
     def written(self, failure: Exception | None) -> None:
         assert self._outcome is not None

@@ -91,3 +91,30 @@ class TestConsole:
 
         assert held == "question\n"
         assert both.getvalue() == "question\none\ntwo\n"
+
+
+class _Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class TestThoughts:
+    def test_dimmed_on_a_terminal(self) -> None:
+        """They stand apart from the answer, in lines of their own, and cannot drive the terminal."""
+        screen = _Screen()
+        console = Console(answers=screen, notes=screen)
+        console.thought("Let me see")
+        console.thought("\x1b[2J.")
+        console.answer("Yes.")
+        console.end_answer()
+
+        assert screen.getvalue() == "\x1b[2mLet me see\x1b[0m\x1b[2m\\x1b[2J.\x1b[0m\nYes.\n"
+
+    def test_not_in_a_pipe(self) -> None:
+        """What a script reads is the answer alone."""
+        pipe = io.StringIO()
+        console = Console(answers=pipe, notes=io.StringIO())
+        console.thought("Let me see.")
+        console.answer("Yes.")
+
+        assert pipe.getvalue() == "Yes."

@@ -9,6 +9,7 @@ from codelab.client import api as api_module
 from codelab.client.approvals import Decision
 from codelab.client.errors import ApiError, ClientError, Unreachable
 from codelab.client.session import Interrupted
+from codelab.client.turns import Outcome
 from codelab.client.wire import ActiveTurn, Session
 
 if TYPE_CHECKING:
@@ -80,6 +81,28 @@ class TestAnswers:
         await desk.conversation.send("hi")
 
         assert desk.answers.getvalue() == "Hello\n"
+
+    @pytest.mark.parametrize("cut", [2, 3])
+    async def test_thoughts_are_shown_once_on_a_terminal(
+        self, server: ScriptedServer, make_desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch, cut: int
+    ) -> None:
+        """Before the answer and apart from it, also when the stream breaks between them."""
+
+        async def script(turn: str, _: str) -> None:
+            await server.emit("message.started", message_id="m1", turn_id=turn, agent="a", model="m")
+            await server.emit("reasoning.delta", message_id="m1", offset=0, text="Hm")
+            await server.emit("reasoning.delta", message_id="m1", offset=2, text=", yes")
+            await server.complete(turn, "Yes.", "m1")
+            await server.finish(turn, message_id="m1")
+
+        server.script = script
+        server.cuts = [cut]
+        desk = make_desk()
+        monkeypatch.setattr(desk.answers, "isatty", lambda: True)
+        outcome = await desk.conversation.send("hi")
+
+        assert desk.answers.getvalue().replace("\x1b[0m\x1b[2m", "") == "\x1b[2mHm, yes\x1b[0m\nYes.\n"
+        assert outcome.answer == "Yes."
 
     async def test_an_interrupted_answer_is_marked(
         self, server: ScriptedServer, make_desk: Callable[..., Desk]
@@ -652,3 +675,24 @@ class TestClaims:
         assert [made["decision"] for made in decisions] == ["approve", "reject", "approve", "reject"]
         assert len(person.asked) == 2
         assert not (root / "hello.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("usage", "said"),
+    [
+        (None, ""),
+        ({"input_tokens": 1574, "output_tokens": 44}, "1,574 tokens in, 44 out"),
+        (
+            {"input_tokens": 10, "output_tokens": 4, "cache_read_tokens": 8, "cost": 1588, "known_cost": 1588},
+            "10 tokens in (8 cached), 4 out, $0.0016",
+        ),
+        (
+            {"input_tokens": 9, "output_tokens": 1, "cost": None, "known_cost": 2_500_000},
+            "9 tokens in, 1 out, at least $2.50",
+        ),
+        ({"input_tokens": 9, "output_tokens": 1, "cost": 0, "known_cost": 0}, "9 tokens in, 1 out"),
+    ],
+)
+def test_what_a_turn_used_is_said_in_a_few_words(usage: Any, said: str) -> None:
+    """Tokens always; the cost where it is known, and what is known of it where a part is not."""
+    assert Outcome("s", "t", usage=usage).spent == said

@@ -39,6 +39,7 @@ EVENT_TYPES = (
     "model.retrying",
     "message.started",
     "message.delta",
+    "reasoning.delta",
     "message.completed",
     "tool.requested",
     "tool.claimed",
@@ -157,7 +158,7 @@ class EventLog:
         return appended[-1].seq
 
     async def append_deltas(self, tx: Transaction, deltas: Sequence[Delta], owner: str) -> None:
-        """Append one ``message.delta`` each to the logs of turns that run under this owner's lease, as one."""
+        """Append one event each to the logs of turns that run under this owner's lease, as one."""
         for session_db_id, event in await events.append_deltas(tx.session, deltas, owner):
             tx.after_commit(partial(self._publish, session_db_id, (event,)))
 

@@ -12,7 +12,7 @@ from codelab.agent.agents import load_agents
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
 from codelab.agent.log import EventLog
-from codelab.agent.providers import create_client
+from codelab.agent.providers import create_client, load_prices
 from codelab.agent.providers.retry import RetryPolicy
 from codelab.agent.readers import Readers
 from codelab.agent.routes import router
@@ -87,7 +87,8 @@ class AgentModule(InitPlugin):
         lease = Lease(settings.lease_seconds)
         transitions = Transitions(self.log, calls, agents, lease)
         policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
-        caller = ModelCaller(self.database, self.log, transitions, client, policy, lease)
+        prices = load_prices(settings.prices_file)
+        caller = ModelCaller(self.database, self.log, transitions, client, policy, lease, prices)
         self.runner = Runner(
             self.database,
             self.log,

@@ -16,6 +16,7 @@ from codelab.agent.ownership import require_session
 from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.schemas import (
     AgentContextInfo,
+    CallUsage,
     History,
     HistoryMessage,
     NewSession,
@@ -206,7 +207,14 @@ def _history_message(row: Row[Any]) -> HistoryMessage:
         tool_call_id=row.tool_call_id,
         tool_calls=msgspec.json.decode(row.tool_calls) if row.tool_calls else None,
         delivery="steer" if STEERS in (row.metadata_json or {}) else None,
+        reasoning=_thoughts(row.reasoning) if row.reasoning else None,
+        usage=CallUsage.from_row(row),
     )
+
+
+def _thoughts(stored: str) -> str | None:
+    parts = (part.get("text") for part in msgspec.json.decode(stored))
+    return "\n\n".join(filter(None, parts)) or None
 
 
 def _write_cursor(values: tuple[Any, ...]) -> str:

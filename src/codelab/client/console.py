@@ -82,6 +82,7 @@ class Console:
         self._rich: RichConsole | None = None
         self._held: list[Callable[[], None]] | None = None
         self._open = False
+        self._thinking = False
         same = answers is not None and (self._notes is answers or (self._notes.isatty() and answers.isatty()))
         #: Whether a note would land behind an answer that is still being printed.
         self._shared = same
@@ -89,7 +90,12 @@ class Console:
     def answer(self, text: str) -> None:
         """Print more of an answer at once."""
         if text and self._answers is not None:
-            self._do(lambda: self._write(escape_prose(text)))
+            self._do(lambda: self._say(escape_prose(text)))
+
+    def thought(self, text: str) -> None:
+        """Print more of what the model thinks, dimmed; only where answers go to a terminal."""
+        if text and self._answers is not None and self._answers.isatty():
+            self._do(lambda: self._think(escape_prose(text)))
 
     def end_answer(self) -> None:
         """End the line of an answer."""
@@ -124,6 +130,16 @@ class Console:
         else:
             self._held.append(action)
 
+    def _say(self, text: str) -> None:
+        if self._thinking:
+            self._break()
+        self._write(text)
+
+    def _think(self, text: str) -> None:
+        self._write(f"\x1b[2m{text}\x1b[0m")
+        self._open = not text.endswith("\n")
+        self._thinking = True
+
     def _write(self, text: str) -> None:
         if self._answers is not None:
             self._answers.write(text)
@@ -133,6 +149,7 @@ class Console:
     def _break(self) -> None:
         if self._open:
             self._write("\n")
+        self._thinking = False
 
     def _line(self, text: str, style: str) -> None:
         from rich.console import Console as RichConsole

@@ -51,7 +51,11 @@ async def talk(chat: Chat, terminal: Terminal, console: Console) -> int:
 
 
 def _report(outcome: Outcome | None, console: Console) -> None:
-    if outcome is None or outcome.status == "completed":
+    if outcome is None:
+        return
+    if outcome.spent:
+        console.note(outcome.spent)
+    if outcome.status == "completed":
         return
     style = "red" if outcome.status == "failed" else "yellow"
     console.note(outcome.sentence, style)

@@ -140,8 +140,8 @@ class Conversation:
         match event.type:
             case "message.started" if mine:
                 turn.texts[str(data.get("message_id"))] = ""
-            case "message.delta":
-                self._on_delta(turn, read(data, MessageDelta))
+            case "message.delta" | "reasoning.delta":
+                self._on_delta(turn, read(data, MessageDelta), thought=event.type == "reasoning.delta")
             case "message.completed" if mine:
                 self._on_message(turn, read(data, MessageCompleted))
             case "tool.requested" if mine:
@@ -177,9 +177,13 @@ class Conversation:
                 else:
                     self._run(turn, call)
 
-    def _on_delta(self, turn: Turn, delta: MessageDelta) -> None:
+    def _on_delta(self, turn: Turn, delta: MessageDelta, *, thought: bool) -> None:
         so_far = turn.texts.get(delta.message_id)
-        if so_far is not None and delta.offset + len(delta.text) > len(so_far):
+        if so_far is not None and thought:
+            fresh = turn.fresh_thought(delta)
+            if turn.live:
+                self._console.thought(fresh)
+        elif so_far is not None and delta.offset + len(delta.text) > len(so_far):
             self._more(turn, delta.message_id, delta.text[max(len(so_far) - delta.offset, 0) :])
 
     def _more(self, turn: Turn, message_id: str, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import msgspec
 if TYPE_CHECKING:
     import asyncio
 
-    from codelab.client.wire import ApprovalRequested, ToolRequested
+    from codelab.client.wire import ApprovalRequested, MessageDelta, ToolRequested
 
 __all__ = ("Outcome", "Turn")
 
@@ -32,6 +33,18 @@ class Outcome(msgspec.Struct):
         said = "The turn failed" if self.status == "failed" else f"The turn was {self.status}"
         return f"{said}: {self.error}" if self.error else f"{said}."
 
+    @property
+    def spent(self) -> str:
+        """Say in a few words what the turn used and cost; empty where the server tells nothing."""
+        if not isinstance(self.usage, dict) or not self.usage.get("input_tokens"):
+            return ""
+        read, written, cached = (self.usage.get(f"{kind}_tokens") or 0 for kind in ("input", "output", "cache_read"))
+        said = f"{read:,} tokens in{f' ({cached:,} cached)' if cached else ''}, {written:,} out"
+        cost, known = (self.usage.get(name) or 0 for name in ("cost", "known_cost"))
+        if cost or known:
+            said += f", {'' if cost else 'at least '}{_dollars(cost or known)}"
+        return said
+
 
 class Turn:
     """What is known of the turn that is followed."""
@@ -45,6 +58,8 @@ class Turn:
         self.live = replay_to == 0
         #: Texts so far of the answers of this turn that are not complete.
         self.texts: dict[str, str] = {}
+        #: Code points so far of what the model thought, by message.
+        self.thoughts: Counter[str] = Counter()
         #: Arguments of the calls, as they were asked for last.
         self.arguments: dict[str, Any] = {}
         self.calls: dict[str, ToolRequested] = {}
@@ -54,3 +69,15 @@ class Turn:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         #: The person has stopped it; nothing of it is begun any more.
         self.stopped = False
+
+    def fresh_thought(self, delta: MessageDelta) -> str:
+        """Take a piece of reasoning; return what of it was not there before."""
+        known = self.thoughts[delta.message_id]
+        fresh = delta.text[max(known - delta.offset, 0) :]
+        self.thoughts[delta.message_id] = max(known, delta.offset + len(delta.text))
+        return fresh
+
+
+def _dollars(cost: int) -> str:
+    """Write micro-USD."""
+    return f"${cost / 1e6:.2f}" if cost >= 1_000_000 else f"${cost / 1e6:.4f}"

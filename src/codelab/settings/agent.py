@@ -13,12 +13,14 @@ from codelab.settings.variables import (
     number,
     one_of,
     optional,
+    optional_path,
     variable,
     whole,
 )
 
 if TYPE_CHECKING:
     from datetime import timedelta
+    from pathlib import Path
 
 __all__ = ("AgentSettings",)
 
@@ -116,6 +118,12 @@ class AgentSettings:
         "128000",
         "Tokens that fit into the model's window, the answer included; older messages are left out, with a mark.",
         whole(4_000, 100_000_000),
+    )
+    prices_file: Path | None = variable(
+        "AGENT_RUNTIME__PRICES_FILE",
+        "",
+        "File (TOML) with prices of models that go before those that codelab ships with.",
+        optional_path,
     )
     max_tool_output_chars: int = variable(
         "AGENT_RUNTIME__MAX_TOOL_OUTPUT_CHARS",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CACHED = {"type": "ephemeral"}
 REQUEST = ModelRequest("claude-x", (ChatMessage("user", "hi"),))
-HELLO: list[Delta] = [TextDelta("hel"), TextDelta("lo"), Usage(25, 9), Finish("stop")]
+HELLO: list[Delta] = [Usage(25, 1), TextDelta("hel"), TextDelta("lo"), Usage(25, 9), Finish("stop")]
 
 
 @pytest.fixture
@@ -77,6 +77,7 @@ async def test_words_arrive_while_the_answer_is_written(upstream: Upstream, clau
     """The first word is there although the rest never comes, and closing the stream closes the connection."""
     upstream.play(*frames(text_block(0, "hel"))[:4], STALL)
     stream = claude.stream(REQUEST)
+    assert await anext(stream) == Usage(25, 1)
     assert await anext(stream) == TextDelta("hel")
     await stream.aclose()
     await asyncio.wait_for(upstream.closed_by_client.wait(), 10)

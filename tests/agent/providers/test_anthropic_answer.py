@@ -58,7 +58,8 @@ def test_everything_that_an_answer_may_hold_is_read() -> None:
     """Thinking with its signature, redacted thinking, text, calls, usage with the cache: in the order of the stream."""
     deltas = _read(RICH)
 
-    assert deltas[:6] == [
+    assert deltas[:7] == [
+        Usage(25, 1),
         ReasoningDelta("Let me "),
         ReasoningDelta("see."),
         ReasoningDelta("", signature="EqQB"),
@@ -154,12 +155,12 @@ def test_an_answer_that_is_not_complete_is_an_error(body: bytes, code: str) -> N
 
 
 def test_deltas_before_an_error_are_kept() -> None:
-    """What was said before an error in the middle came out before it is raised."""
+    """What was said, and used, before an error in the middle came out before it is raised."""
     reader = AnthropicReader()
     said = reader.feed(b"".join(frames(text_block(0, "Once"))[:5]))
     reader.feed(frame("error", error={"type": "overloaded_error"}))
 
-    assert said == [TextDelta("Once")]
+    assert said == [Usage(25, 1), TextDelta("Once")]
     assert reader.done
     with pytest.raises(ModelError, match="overloaded"):
         reader.end()

@@ -12,7 +12,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ("Upstream", "chunk", "chunks_of", "event", "run_upstream", "text_answer")
+__all__ = ("Upstream", "chunk", "chunks_of", "event", "run_upstream", "text_answer", "thought")
 
 CUT = object()  # the connection is torn down here
 SILENT = object()  # not even a status comes
@@ -116,6 +116,11 @@ def chunk(
 def event(value: Any) -> bytes:
     """Make a Server-Sent Event of a JSON value."""
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
+def thought(text: str) -> bytes:
+    """Make one piece of reasoning, as vLLM and OpenRouter do."""
+    return event({"choices": [{"index": 0, "delta": {"reasoning": text}}]})
 
 
 def chunks_of(*values: Any) -> bytes:

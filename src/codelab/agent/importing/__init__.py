@@ -78,6 +78,8 @@ async def _write(tx: Transaction, record: SessionRecord, tally: Tally, owner_id:
         "metadata_json": {} if record.id == record.reference_id else {"reference_id": record.reference_id[:1000]},
         "message_count": len(rows.messages),
         "last_seq": len(rows.events),
+        # What its calls cost was not kept.
+        "unpriced_calls": 1 if rows.messages else None,
     }
     context = {
         "id": record.context_ids[0],

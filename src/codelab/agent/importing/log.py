@@ -121,6 +121,7 @@ class SessionLog:
             "content": content,
             "status": status,
             "tool_calls": calls,
+            "reasoning": [],
             "usage": None,
         }
         self.event("message.completed", at, data)

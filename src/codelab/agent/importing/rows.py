@@ -65,6 +65,7 @@ class SessionRows(SessionLog):
             "steps": min(steps, 1) if waiting else steps,
             "input_tokens": 0,
             "output_tokens": 0,
+            "unpriced_calls": 1 if steps else None,
             "created_at": turn.at,
             "started_at": turn.at,
         }
@@ -72,15 +73,14 @@ class SessionRows(SessionLog):
 
     def _end(self, turn_id: str, last: AnswerRecord | None, at: datetime) -> dict[str, Any]:
         if last is not None and not last.calls:
-            usage = {"input_tokens": 0, "output_tokens": 0}
-            self.event(
-                "turn.completed", at, {"turn_id": turn_id, "message_id": self.own(last.message_id), "usage": usage}
-            )
+            completed = {"turn_id": turn_id, "message_id": self.own(last.message_id), "usage": None}
+            self.event("turn.completed", at, completed)
             return {"state": "completed", "error_code": None, "error": None, "ended_at": at}
         if last is not None and any(call.result and call.result.message_id is None for call in last.calls):
-            self.event("turn.cancelled", at, {"turn_id": turn_id, "reason": _UNDONE})
+            self.event("turn.cancelled", at, {"turn_id": turn_id, "reason": _UNDONE, "usage": None})
             return {"state": "cancelled", "error_code": None, "error": _UNDONE, "ended_at": at}
-        self.event("turn.failed", at, {"turn_id": turn_id, "code": "no_answer", "error": _UNANSWERED})
+        failed = {"turn_id": turn_id, "code": "no_answer", "error": _UNANSWERED, "usage": None}
+        self.event("turn.failed", at, failed)
         return {"state": "failed", "error_code": "no_answer", "error": _UNANSWERED, "ended_at": at}
 
     def _stray(self, step: StrayRecord, turn_id: str) -> None:

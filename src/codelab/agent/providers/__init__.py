@@ -19,6 +19,8 @@ from codelab.agent.providers.base import (
     ToolSpec,
     Usage,
 )
+from codelab.agent.providers.prices import Price, Prices, load_prices
+from codelab.agent.providers.reasoning import ReasoningBuffer
 
 __all__ = (
     "ChatMessage",
@@ -28,6 +30,9 @@ __all__ = (
     "ModelClient",
     "ModelError",
     "ModelRequest",
+    "Price",
+    "Prices",
+    "ReasoningBuffer",
     "ReasoningDelta",
     "ReasoningPart",
     "TextDelta",
@@ -37,6 +42,7 @@ __all__ = (
     "ToolSpec",
     "Usage",
     "create_client",
+    "load_prices",
 )
 
 

@@ -57,6 +57,7 @@ class AnthropicReader:
         self._began = False
         self._reason: str | None = None
         self._usage: dict[str, int] = {}
+        self._told: Usage | None = None
         self._failure: ModelError | None = None
         self._thinking: dict[int, str] = {}
         self._inputs: dict[int, str] = {}
@@ -93,8 +94,7 @@ class AnthropicReader:
             ToolCallDelta(index, None, None, "\ufffd") if index in self._inputs else TextDelta("\ufffd")
             for index in self._surrogates.held
         )
-        if self._usage:
-            deltas.append(_usage(self._usage))
+        self._tell_usage(deltas)
         deltas.append(Finish(_REASONS.get(self._reason or "", scrub(self._reason or "") or "stop")))
         return deltas
 
@@ -153,6 +153,7 @@ class AnthropicReader:
             case "message_start":
                 self._began = True
                 self._count(event.message.usage if event.message else None)
+                self._tell_usage(deltas)
             case "content_block_start" if event.content_block is not None:
                 self._begin(event.index, event.content_block, deltas, clean)
             case "content_block_delta" if event.delta is not None:
@@ -161,6 +162,7 @@ class AnthropicReader:
                 self._close(event.index, deltas)
             case "message_delta":
                 self._count(event.usage)
+                self._tell_usage(deltas)
                 if event.delta is not None and event.delta.stop_reason:
                     self._reason = event.delta.stop_reason
             case "message_stop":
@@ -224,6 +226,12 @@ class AnthropicReader:
                 self._usage[name] = count(value)
         if usage is not None and isinstance(usage.output_tokens_details, dict):
             self._usage["thinking_tokens"] = count(usage.output_tokens_details.get("thinking_tokens"))
+
+    def _tell_usage(self, deltas: list[Delta]) -> None:
+        # At once: an answer that is cut off has cost what was told before.
+        if self._usage and (usage := _usage(self._usage)) != self._told:
+            self._told = usage
+            deltas.append(usage)
 
     def _fail(self, failure: ModelError) -> None:
         self._failure = failure

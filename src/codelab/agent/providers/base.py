@@ -120,7 +120,7 @@ class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Count the tokens of one model call.
+    """Count the tokens of one model call so far; a later one takes the place of an earlier one.
 
     ``input_tokens`` are all that were read, those from and into the provider's cache included; ``output_tokens`` are
     all that were written, those of reasoning included.
@@ -172,7 +172,7 @@ class ModelClient(Protocol):
     name: str
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        """Stream the answer: text, reasoning and fragments of calls, at most one ``Usage``, then one ``Finish``.
+        """Stream the answer: text, reasoning and fragments of calls, ``Usage`` whenever it is told, one ``Finish``.
 
         It is an async generator; closing it or cancelling the task that waits for it aborts the upstream call at once.
         Raises ``ModelError``; deltas before it were part of an answer that is not complete.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from codelab.agent.providers.base import Delta, Finish, ModelRequest, TextDelta, ToolCallDelta, Usage
+from codelab.agent.providers.base import Delta, Finish, ModelRequest, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from codelab.agent.providers.fake_script import answer
 
 if TYPE_CHECKING:
@@ -32,9 +32,12 @@ class FakeClient:
         self._pace = pace
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        """Stream the answer word by word and its tool calls in fragments, as real models do."""
+        """Stream thoughts and answer word by word and tool calls in fragments, as real models do."""
         reply = answer(request)
-        written = len(reply.text)
+        written = len(reply.thought) + len(reply.text)
+        for word in re.findall(r"\s*\S+\s*", reply.thought):
+            await asyncio.sleep(self._pace)
+            yield ReasoningDelta(word)
         for word in re.findall(r"\s*\S+\s*", reply.text):
             await asyncio.sleep(self._pace)
             yield TextDelta(word)
@@ -46,7 +49,8 @@ class FakeClient:
                 await asyncio.sleep(self._pace)
                 yield ToolCallDelta(index, None, None, fragment)
         read = sum(len(message.content or "") for message in request.messages)
-        yield Usage(_estimate_tokens(read), _estimate_tokens(written))
+        thought = _estimate_tokens(len(reply.thought))
+        yield Usage(_estimate_tokens(read), _estimate_tokens(written), reasoning_tokens=thought)
         yield Finish("tool_calls" if reply.calls else "stop")
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,6 +22,7 @@ on your own files. Try:
 - `what is in README.md`, `read A and B`, `list files in src`, `search for TODO in src`
 - `create hello.py that prints hi`, `create a folder docs`, `run ls`
 - two of them joined by `and then`, or `count to 100`
+- `think, then list files`: I show what reasoning looks like
 
 For a real model set AGENT_RUNTIME__LLM_PROXY_URL (any OpenAI-compatible server), AGENT_RUNTIME__LLM_MODEL and, if the \
 server wants one, AGENT_RUNTIME__LLM_API_KEY, and start codelab again."""
@@ -35,11 +37,19 @@ _INTENTIONS = {
 }
 
 
+_THINK = re.compile(
+    r"(?:please\s+)?think(?:\s+(?:first|hard|about\s+it))?"
+    r"(?:\s*,?\s*(?:and\s+)?then\s+|\s*[,.:]\s*|\s*$)",
+    re.IGNORECASE,
+)
+
+
 class Reply(msgspec.Struct, frozen=True):
-    """Hold one answer: its text, then its calls."""
+    """Hold one answer: what is thought before it, its text, then its calls."""
 
     text: str
     calls: tuple[PlannedCall, ...] = ()
+    thought: str = ""
 
 
 def answer(request: ModelRequest) -> Reply:
@@ -47,6 +57,15 @@ def answer(request: ModelRequest) -> Reply:
     messages = request.messages
     start = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
     sentence = (messages[start].content or "") if start >= 0 else ""
+    if thinking := _THINK.match(sentence):
+        wanted = sentence[thinking.end() :].strip()
+        reply = _reply(request, wanted, start) if wanted else Reply("I have thought.")
+        return msgspec.structs.replace(reply, thought=_think(wanted, reply))
+    return _reply(request, sentence, start)
+
+
+def _reply(request: ModelRequest, sentence: str, start: int) -> Reply:
+    messages = request.messages
     steps = parse(sentence)
     if not steps:
         return Reply(_say_help(sentence))
@@ -82,6 +101,12 @@ def _start(step: Step, said: list[str], request: ModelRequest, *, switched: bool
         return Reply("\n\n".join([*said, "This is work for the coder, so I hand over."]), (call,))
     refusal = f"I cannot do that with this agent: it has no tool `{missing}`. Switch to the coder and ask again."
     return Reply("\n\n".join([*said, refusal]))
+
+
+def _think(wanted: str, reply: Reply) -> str:
+    asked = f'They want me to "{" ".join(wanted.split())[:120]}". ' if wanted else "Nothing is asked of me. "
+    tools = " and ".join(f"`{call.tool}`" for call in reply.calls)
+    return asked + (f"For that I need {tools}." if tools else "I can answer that now.")
 
 
 def _collect_outcomes(messages: tuple[ChatMessage, ...]) -> list[Outcome]:

@@ -13,6 +13,7 @@ from codelab.agent.providers.base import (
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
+    Usage,
 )
 from codelab.agent.providers.failures import error_from_object
 from codelab.agent.providers.openai_wire import read_chunk, read_usage
@@ -47,7 +48,7 @@ class AnswerReader:
         self._chunks = 0
         self._called = False
         self._finish: str | None = None
-        self._usage: wire.Usage | None = None
+        self._usage: Usage | None = None
         self._failure: ModelError | None = None
         self._surrogates = SurrogateJoiner()
 
@@ -77,8 +78,6 @@ class AnswerReader:
         if self._failure is not None:
             raise self._failure
         deltas.extend(map(_lost_half, self._surrogates.held))
-        if self._usage is not None:
-            deltas.append(read_usage(self._usage))
         deltas.append(Finish(scrub(self._finish or "") or ("tool_calls" if self._called else "stop")))
         return deltas
 
@@ -147,10 +146,12 @@ class AnswerReader:
             self._fail(error_from_object(chunk.error, self._secrets))
             return
         self._take(chunk, deltas)
+        # At once: an answer that is cut off has cost what was told before.
+        if chunk.usage is not None and (usage := read_usage(chunk.usage)) != self._usage:
+            self._usage = usage
+            deltas.append(usage)
 
     def _take(self, chunk: wire.Chunk, deltas: list[Delta]) -> None:
-        if chunk.usage is not None:
-            self._usage = chunk.usage
         if not chunk.choices:
             return
         self._chunks += 1

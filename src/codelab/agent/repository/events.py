@@ -15,17 +15,19 @@ from codelab.text import canonical_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("Delta", "Event", "append", "append_deltas", "is_live", "list_after", "newest_seq", "text_said")
+__all__ = ("Delta", "Event", "append", "append_deltas", "is_delta", "is_live", "list_after", "newest_seq", "said")
 
 events = cast("Table", SessionEvent.__table__)
 sessions = cast("Table", Session.__table__)
 turns = cast("Table", Turn.__table__)
 folded = cast("Table", FoldedRange.__table__)
 
-#: More of what a model says: the id of its turn, the key of its session, canonical JSON.
-Delta: TypeAlias = tuple[str, int, str]
+#: More of what a model says or thinks: the id of its turn, the key of its session, the type, canonical JSON.
+Delta: TypeAlias = tuple[str, int, str, str]
+DELTAS = ("message.delta", "reasoning.delta")
 
 # Built once: to build a statement anew costs more than to run it.
 _COUNT = (
@@ -89,16 +91,16 @@ async def append(
 
 
 async def append_deltas(db: AsyncSession, deltas: Sequence[Delta], owner: str) -> list[tuple[int, Event]]:
-    """Append one ``message.delta`` each to the logs of turns, all in three statements.
+    """Append one event each to the logs of turns, all in three statements.
 
     Each turn comes once. What belongs to one that does not run any more, or is another owner's, is left out. Returns
     the events with the keys of their sessions.
     """
     at = now()
-    found = await db.execute(_LAST_OF_RUNNING, {"turn_ids": [turn_id for turn_id, _, _ in deltas], "owner": owner})
+    found = await db.execute(_LAST_OF_RUNNING, {"turn_ids": [turn_id for turn_id, *_ in deltas], "owner": owner})
     last = {row.id: row.last_seq for row in found}
     appended = [
-        (key, Event(last[turn_id] + 1, "message.delta", data, at)) for turn_id, key, data in deltas if turn_id in last
+        (key, Event(last[turn_id] + 1, kind, data, at)) for turn_id, key, kind, data in deltas if turn_id in last
     ]
     if appended:
         await db.execute(_SET_LAST, [{"key": key, "last": event.seq} for key, event in appended])
@@ -156,12 +158,17 @@ async def is_live(db: AsyncSession, session_db_id: int) -> bool:
     return found.first() is not None
 
 
-async def text_said(db: AsyncSession, session_db_id: int, message_id: str, since: int) -> str:
-    """Join the deltas of a message that began at ``since``: what was said of it so far."""
+def is_delta() -> ColumnElement[bool]:
+    """The condition that an event is a piece of a message."""
+    return events.c.type.in_(DELTAS)
+
+
+async def said(db: AsyncSession, session_db_id: int, message_id: str, since: int) -> list[tuple[str, str]]:
+    """Return the deltas of a message that began at ``since``, as (type, text): what was said of it so far."""
     found = await db.execute(
-        select(events.c.data)
-        .where(events.c.session_db_id == session_db_id, events.c.seq >= since, events.c.type == "message.delta")
+        select(events.c.type, events.c.data)
+        .where(events.c.session_db_id == session_db_id, events.c.seq >= since, is_delta())
         .order_by(events.c.seq)
     )
-    deltas = (msgspec.json.decode(data) for (data,) in found)
-    return "".join(delta["text"] for delta in deltas if delta["message_id"] == message_id)
+    deltas = ((kind, msgspec.json.decode(data)) for kind, data in found)
+    return [(kind, delta["text"]) for kind, delta in deltas if delta["message_id"] == message_id]

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Select, Table, delete, func, insert, select, update
 
 from codelab.agent.models import FoldedRange, Message, SessionEvent, Turn
+from codelab.agent.repository.events import is_delta
 from codelab.db import now
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ async def _measure(db: AsyncSession, session_db_id: int, message_id: str, starte
     (first, last, count) = (
         await db.execute(
             select(func.min(events.c.seq), func.max(events.c.seq), func.count()).where(
-                later, events.c.seq < completed.seq, events.c.type == "message.delta"
+                later, events.c.seq < completed.seq, is_delta()
             )
         )
     ).one()
@@ -113,7 +114,7 @@ async def keep(db: AsyncSession, session_db_id: int, turn_db_id: int, measured: 
 
 async def delete_deltas(db: AsyncSession, session_db_id: int, first: int, last: int) -> int:
     """Delete the deltas with ``first`` <= ``seq`` <= ``last``; return how many."""
-    deltas = (events.c.session_db_id == session_db_id) & (events.c.type == "message.delta")
+    deltas = (events.c.session_db_id == session_db_id) & is_delta()
     deleted = cast(
         "CursorResult[Any]", await db.execute(delete(events).where(deltas, events.c.seq.between(first, last)))
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 from sqlalchemy import Select, Table, and_, insert, or_, select, update
 
 from codelab.agent.models import Message, Turn
@@ -13,7 +14,20 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("add", "complete", "find_question", "find_streaming", "list_before", "list_page", "move", "withdraw")
+    from codelab.agent.schemas import CallUsage
+
+__all__ = (
+    "add",
+    "complete",
+    "find_question",
+    "find_status",
+    "find_streaming",
+    "list_before",
+    "list_page",
+    "move",
+    "set_usage",
+    "withdraw",
+)
 
 messages = cast("Table", Message.__table__)
 turns = cast("Table", Turn.__table__)
@@ -42,6 +56,11 @@ async def complete(db: AsyncSession, message_id: str, *, status: str, content: s
     )
 
 
+async def set_usage(db: AsyncSession, message_id: str, usage: CallUsage) -> None:
+    """Say what the call that makes a message has used so far."""
+    await db.execute(update(messages).where(messages.c.id == message_id).values(msgspec.structs.asdict(usage)))
+
+
 async def withdraw(db: AsyncSession, message_id: str) -> None:
     """Keep a user's message from every model: its turn will not begin."""
     await db.execute(update(messages).where(messages.c.id == message_id).values(status="interrupted"))
@@ -62,6 +81,12 @@ async def find_streaming(db: AsyncSession, session_db_id: int, turn_db_id: int) 
         )
     )
     return found.first()
+
+
+async def find_status(db: AsyncSession, message_id: str) -> str | None:
+    """Return the status of a message, None where there is none."""
+    found = await db.execute(select(messages.c.status).where(messages.c.id == message_id))
+    return found.scalar_one_or_none()
 
 
 async def list_page(
@@ -108,11 +133,15 @@ async def find_question(db: AsyncSession, session_db_id: int, turn_db_id: int) -
 
 def _seen(session_db_id: int) -> Select[Any]:
     return select(
+        messages.c.id,
         messages.c.turn_db_id,
         messages.c.seq,
         messages.c.role,
         messages.c.content,
+        messages.c.model,
         messages.c.name,
         messages.c.tool_call_id,
         messages.c.tool_calls,
+        messages.c.reasoning,
+        messages.c.images,
     ).where(messages.c.session_db_id == session_db_id, messages.c.status == "completed")

@@ -19,6 +19,7 @@ from codelab.agent.schemas.turns import (
     ToolResultTaken,
     TurnState,
 )
+from codelab.agent.schemas.usage import CallUsage, TotalUsage
 
 __all__ = (
     "ActiveTurn",
@@ -28,6 +29,7 @@ __all__ = (
     "Approval",
     "ApprovalList",
     "CallId",
+    "CallUsage",
     "Claim",
     "ClaimRequest",
     "ClientId",
@@ -49,5 +51,6 @@ __all__ = (
     "SwitchRequest",
     "ToolResult",
     "ToolResultTaken",
+    "TotalUsage",
     "TurnState",
 )

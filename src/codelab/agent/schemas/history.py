@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from codelab.agent.schemas.agents import Switch
+from codelab.agent.schemas.usage import CallUsage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,8 @@ class HistoryMessage(msgspec.Struct, omit_defaults=True):
     tool_call_id: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
     delivery: str | None = None
+    reasoning: str | None = None
+    usage: CallUsage | None = None
 
 
 class History(msgspec.Struct):

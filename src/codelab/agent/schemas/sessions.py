@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from codelab.agent.ownership import PUBLIC_ID
+from codelab.agent.schemas.usage import TotalUsage
 from codelab.errors import BadRequest
 from codelab.text import Input, canonical_json
 
@@ -79,6 +80,7 @@ class SessionInfo(msgspec.Struct):
     metadata: dict[str, Any]
     last_seq: int
     active_turn: ActiveTurn | None
+    usage: TotalUsage | None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Self:
@@ -97,6 +99,7 @@ class SessionInfo(msgspec.Struct):
             metadata=row.metadata_json,
             last_seq=row.last_seq,
             active_turn=ActiveTurn(row.turn_id, row.turn_state) if row.turn_id else None,
+            usage=TotalUsage.from_row(row),
         )
 
     @classmethod
@@ -116,6 +119,7 @@ class SessionInfo(msgspec.Struct):
             metadata=metadata,
             last_seq=0,
             active_turn=None,
+            usage=None,
         )
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from codelab.agent.providers import ModelError, TextDelta, ToolCallBuffer, ToolCallDelta, Usage
+from codelab.agent.providers import ModelError, Usage
 from codelab.agent.providers.retry import Attempts, Retry
-from codelab.agent.turns.answer import Answer, open_answer
+from codelab.agent.schemas import CallUsage
+from codelab.agent.turns.answer import Answer, AnswerStream, open_answer
 from codelab.agent.turns.lease import find_own
 from codelab.agent.turns.ticks import Ticks
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
-    from codelab.agent.providers import ModelClient, ModelRequest
+    from codelab.agent.providers import ModelClient, ModelRequest, Prices
     from codelab.agent.providers.retry import RetryPolicy
     from codelab.agent.turns.lease import Lease
     from codelab.agent.turns.transitions import Transitions
@@ -45,12 +46,14 @@ class ModelCaller:
         client: ModelClient,
         policy: RetryPolicy,
         lease: Lease,
+        prices: Prices,
     ) -> None:
         self._database = database
         self._log = log
         self._transitions = transitions
         self._client = client
         self._policy = policy
+        self._prices = prices
         self._owner = lease.owner
         self._ticks = Ticks(database, log, lease.owner)
 
@@ -72,7 +75,7 @@ class ModelCaller:
         while True:
             model = attempts.model
             try:
-                return await call(msgspec.structs.replace(request, model=model))
+                return await call(_for_model(request, model))
             except ModelError as error:
                 retry = attempts.after(error)
                 if retry is None:
@@ -102,34 +105,57 @@ class ModelCaller:
         await self._database.write(unit)
 
     async def _stream(self, turn: Row[Any], agent: Agent, request: ModelRequest) -> Answer:
-        buffer = ToolCallBuffer()
-        usage: Usage | None = None
-        begun = False
+        usage: CallUsage | None = None
 
-        async def begin(message_id: str, text: str) -> None:
+        async def begin(message_id: str, kind: str, text: str) -> None:
             async def unit(tx: Transaction) -> None:
                 if await find_own(tx, turn.session_db_id, turn.id, self._owner) is not None:
                     await self._transitions.begin_answer(
-                        tx, turn, agent=agent.name, model=request.model, message_id=message_id, text=text
+                        tx,
+                        turn,
+                        agent=agent.name,
+                        model=request.model,
+                        message_id=message_id,
+                        first=(kind, text),
+                        used=usage,
                     )
 
             await self._database.write(unit)
 
-        async with (
-            open_answer(turn, self._ticks, begin) as answer,
-            contextlib.aclosing(self._client.stream(request)) as deltas,
-        ):
-            try:
+        answer = AnswerStream(turn, self._ticks, begin)
+        try:
+            async with open_answer(answer), contextlib.aclosing(self._client.stream(request)) as deltas:
                 async for delta in deltas:
                     if isinstance(delta, Usage):
-                        usage = delta
-                        continue
-                    begun = True
-                    if isinstance(delta, TextDelta):
-                        answer.feed(delta.text)
-                    elif isinstance(delta, ToolCallDelta):
-                        buffer.add(delta)
-            except ModelError as error:
-                error.begun = begun
-                raise
-        return Answer(answer.message_id, agent.name, request.model, answer.text, tuple(buffer.calls()), usage)
+                        usage = CallUsage.of(delta, self._prices.cost(request.model, delta))
+                    else:
+                        answer.feed(delta)
+        except (ModelError, asyncio.CancelledError) as error:
+            if isinstance(error, ModelError):
+                error.begun = answer.begun
+            if answer.begun or usage is not None:  # it was at work, and will be paid for
+                await asyncio.shield(self._count_lost(turn, answer.message_id, usage))
+            raise
+        return Answer(
+            answer.message_id,
+            agent.name,
+            request.model,
+            answer.text,
+            answer.calls,
+            answer.reasoning,
+            usage,
+        )
+
+    async def _count_lost(self, turn: Row[Any], message_id: str, usage: CallUsage | None) -> None:
+        async def unit(tx: Transaction) -> None:
+            await self._transitions.count_lost(tx, turn, message_id, usage)
+
+        await self._database.write(unit)
+
+
+def _for_model(request: ModelRequest, model: str) -> ModelRequest:
+    """Ask another model the same; what the first one thought is not for it."""
+    if model == request.model:
+        return request
+    messages = tuple(msgspec.structs.replace(message, reasoning=()) for message in request.messages)
+    return msgspec.structs.replace(request, model=model, messages=messages)

@@ -240,7 +240,7 @@ class Runner:
             )
         request = ModelRequest(
             model=self._model,
-            messages=transcript.build(prompt, window, cut),
+            messages=transcript.build(prompt, window, cut, model=self._model),
             tools=tools,
             temperature=agent.temperature,
             max_output_tokens=self._limits.output_tokens,

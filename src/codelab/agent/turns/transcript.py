@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from codelab.agent.providers import ChatMessage, ToolCall
+from codelab.agent.providers import ChatMessage, ReasoningPart, ToolCall
 from codelab.agent.turns.window import cut_output
 from codelab.text import canonical_json, scrub
 
@@ -33,24 +34,34 @@ def system_prompt(agent: Agent, instructions: str | None) -> str:
     return prompt
 
 
-def build(prompt: str, window: Window, tool_output_chars: int) -> tuple[ChatMessage, ...]:
-    """Put the system prompt before the stored messages; what is left out leaves a mark, said by the user."""
+def build(prompt: str, window: Window, tool_output_chars: int, *, model: str) -> tuple[ChatMessage, ...]:
+    """Put the system prompt before the stored messages; what is left out leaves a mark, said by the user.
+
+    What was thought is there for the model that thought it only.
+    """
+    write = partial(_write, tool_output_chars=tool_output_chars, model=model[:255])
     return (
         ChatMessage(role="system", content=prompt),
         *((ChatMessage(role="user", content=TURNS_CUT),) if window.turns_cut else ()),
-        *_write(window.earlier, tool_output_chars),
-        *_write(window.asked, tool_output_chars),
+        *write(window.earlier),
+        *write(window.asked),
         *((ChatMessage(role="user", content=STEPS_CUT),) if window.steps_cut else ()),
-        *_write(window.steps, tool_output_chars),
+        *write(window.steps),
     )
 
 
-def _write(rows: Iterable[Row[Any]], tool_output_chars: int) -> Iterable[ChatMessage]:
+def _write(rows: Iterable[Row[Any]], *, tool_output_chars: int, model: str) -> Iterable[ChatMessage]:
     for row in rows:
         calls = _tool_calls(row.tool_calls) if row.tool_calls else ()
         content = cut_output(row.content or "", tool_output_chars) if row.role == "tool" else row.content
+        own = row.reasoning is not None and row.model == model
         yield ChatMessage(
-            role=row.role, content=content, tool_calls=calls, tool_call_id=row.tool_call_id, name=row.name
+            role=row.role,
+            content=content,
+            tool_calls=calls,
+            tool_call_id=row.tool_call_id,
+            name=row.name,
+            reasoning=msgspec.json.decode(row.reasoning, type=tuple[ReasoningPart, ...]) if own else (),
         )
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from codelab.agent import gate
-from codelab.agent.repository import approvals, events, messages, turns
+from codelab.agent.providers import ReasoningBuffer, ReasoningDelta
+from codelab.agent.repository import approvals, events, messages, turns, usage
+from codelab.agent.schemas import CallUsage, TotalUsage
+from codelab.agent.turns.answer import REASONING
 from codelab.agent.turns.calls import CallTransitions, unique_calls
 from codelab.agent.turns.steering import has_steering
 from codelab.agent.turns.transcript import tool_calls_json
+from codelab.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
+    from codelab.agent.providers import ReasoningPart
     from codelab.agent.turns.answer import Answer
     from codelab.agent.turns.lease import Lease
     from codelab.db import Transaction
@@ -40,12 +45,34 @@ class Transitions:
         await self._log.append(tx, session.db_id, ("turn.started", data))
 
     async def begin_answer(
-        self, tx: Transaction, turn: Row[Any], *, agent: str, model: str, message_id: str, text: str
+        self,
+        tx: Transaction,
+        turn: Row[Any],
+        *,
+        agent: str,
+        model: str,
+        message_id: str,
+        first: tuple[str, str],
+        used: CallUsage | None,
     ) -> None:
-        """Begin an answer with its first text."""
-        delta = ("message.delta", {"message_id": message_id, "offset": 0, "text": text})
+        """Begin an answer with the first that is said or thought: the type of its event, and the text.
+
+        ``used`` is what was reported so far; it counts when the answer is cut off, also by a kill.
+        """
+        kind, text = first
+        delta = (kind, {"message_id": message_id, "offset": 0, "text": text})
         last = await self._log.append(tx, turn.session_db_id, self._started(turn, agent, model, message_id), delta)
         await self._add_answer(tx, turn, last - 1, agent, model, message_id)
+        if used is not None:
+            await messages.set_usage(tx.session, message_id, used)
+
+    async def count_lost(self, tx: Transaction, turn: Row[Any], message_id: str, used: CallUsage | None) -> None:
+        """Count a call that gave no answer: with its message where that still streams, else at once."""
+        status = await messages.find_status(tx.session, message_id)
+        if status is None:
+            await usage.add(tx.session, turn_db_id=turn.db_id, session_db_id=turn.session_db_id, usage=used)
+        elif status == "streaming" and used is not None:
+            await messages.set_usage(tx.session, message_id, used)
 
     async def complete_answer(
         self, tx: Transaction, session: Row[Any], turn: Row[Any], answer: Answer, *, final: bool
@@ -64,9 +91,6 @@ class Transitions:
                 tx, session.db_id, self._started(turn, agent, answer.model, answer.message_id)
             )
             await self._add_answer(tx, turn, last, agent, answer.model, answer.message_id)
-        usage = None
-        if answer.usage is not None:
-            usage = {"input_tokens": answer.usage.input_tokens, "output_tokens": answer.usage.output_tokens}
         verdicts = [gate.check_call(self._agents[agent], call.name, call.arguments) for call in calls]
         completed = {
             "message_id": answer.message_id,
@@ -74,12 +98,13 @@ class Transitions:
             "agent": agent,
             "model": answer.model,
             "content": answer.text,
+            "reasoning": _told(answer.reasoning),
             "status": "completed",
             "tool_calls": [
                 {"call_id": call.id, "tool_name": call.name, "arguments": verdict.arguments}
                 for call, verdict in zip(calls, verdicts, strict=True)
             ],
-            "usage": usage,
+            "usage": answer.usage,
         }
         await self._log.append(tx, session.db_id, ("message.completed", completed), messages=1)
         await messages.complete(
@@ -88,18 +113,18 @@ class Transitions:
             status="completed",
             content=answer.text,
             tool_calls=tool_calls_json(calls),
+            reasoning=canonical_json(answer.reasoning) if answer.reasoning else None,
             token_count=answer.usage.output_tokens if answer.usage else None,
         )
-        totals: dict[str, Any] = {"steps": turn.steps + 1}
-        if answer.usage:
-            totals["input_tokens"] = turn.input_tokens + answer.usage.input_tokens
-            totals["output_tokens"] = turn.output_tokens + answer.usage.output_tokens
-        await turns.set_fields(tx.session, turn.db_id, **totals)
+        if answer.usage is not None:
+            await messages.set_usage(tx.session, answer.message_id, answer.usage)
+        await usage.add(tx.session, turn_db_id=turn.db_id, session_db_id=session.db_id, usage=answer.usage)
+        await turns.set_fields(tx.session, turn.db_id, steps=turn.steps + 1)
         if not calls and not final and await has_steering(tx, turn):
             return True
         if not calls:
-            totals_usage = {key: totals.get(key, getattr(turn, key)) for key in ("input_tokens", "output_tokens")}
-            done = {"turn_id": turn.id, "message_id": answer.message_id, "usage": totals_usage}
+            used = await self._used(tx, turn)
+            done = {"turn_id": turn.id, "message_id": answer.message_id, "usage": used}
             await turns.end(tx.session, turn.db_id, "completed")
             await self._log.append(tx, session.db_id, ("turn.completed", done))
             return False
@@ -134,17 +159,21 @@ class Transitions:
         row = await messages.find_streaming(tx.session, turn.session_db_id, turn.db_id)
         if row is None:
             return
-        said = await events.text_said(tx.session, turn.session_db_id, row.id, row.seq)
-        await messages.complete(tx.session, row.id, status="interrupted", content=said)
+        said, thought = _put_together(await events.said(tx.session, turn.session_db_id, row.id, row.seq))
+        reasoning = canonical_json(thought) if thought else None
+        await messages.complete(tx.session, row.id, status="interrupted", content=said, reasoning=reasoning)
+        used = CallUsage.from_row(row)
+        await usage.add(tx.session, turn_db_id=turn.db_id, session_db_id=turn.session_db_id, usage=used)
         data = {
             "message_id": row.id,
             "turn_id": turn.id,
             "agent": row.agent,
             "model": row.model,
             "content": said,
+            "reasoning": _told(thought),
             "status": "interrupted",
             "tool_calls": [],
-            "usage": None,
+            "usage": used,
         }
         await self._log.append(tx, turn.session_db_id, ("message.completed", data), messages=1)
 
@@ -152,14 +181,15 @@ class Transitions:
         """End a turn that cannot go on; the session stays usable."""
         await self._close(tx, turn, f"The turn failed: {error}")
         await turns.end(tx.session, turn.db_id, "failed", code=code, error=error)
-        data = {"turn_id": turn.id, "code": code, "error": error}
+        data = {"turn_id": turn.id, "code": code, "error": error, "usage": await self._used(tx, turn)}
         await self._log.append(tx, turn.session_db_id, ("turn.failed", data))
 
     async def cancel(self, tx: Transaction, turn: Row[Any], reason: str) -> None:
         """End a turn that a person stopped: open calls are answered as cancelled, what was said stays."""
         await self._close(tx, turn, reason)
         await turns.end(tx.session, turn.db_id, "cancelled", error=reason)
-        await self._log.append(tx, turn.session_db_id, ("turn.cancelled", {"turn_id": turn.id, "reason": reason}))
+        data = {"turn_id": turn.id, "reason": reason, "usage": await self._used(tx, turn)}
+        await self._log.append(tx, turn.session_db_id, ("turn.cancelled", data))
 
     async def _close(self, tx: Transaction, turn: Row[Any], reason: str) -> None:
         """Leave nothing open: no answer that streams, no approval that waits, no call without a result."""
@@ -169,6 +199,10 @@ class Transitions:
             if (row := pending.get(call.call_id)) is not None:
                 await self._calls.withdraw(tx, turn, row)
             await self._calls.answer(tx, turn, call, "cancelled", error=reason)
+
+    @staticmethod
+    async def _used(tx: Transaction, turn: Row[Any]) -> TotalUsage | None:
+        return TotalUsage.from_row(await usage.of_turn(tx.session, turn.db_id))
 
     @staticmethod
     def _started(turn: Row[Any], agent: str, model: str, message_id: str) -> tuple[str, dict[str, Any]]:
@@ -188,3 +222,22 @@ class Transitions:
             agent=agent,
             model=model[:255],
         )
+
+
+def _told(reasoning: Sequence[ReasoningPart]) -> list[dict[str, Any]]:
+    """What clients are told of thoughts: the text; what only the provider can use stays here."""
+    return [{"at": part.at, "text": part.text} for part in reasoning if part.text]
+
+
+def _put_together(deltas: Sequence[tuple[str, str]]) -> tuple[str, tuple[ReasoningPart, ...]]:
+    """Make the text and the thoughts of an answer from its deltas in the log."""
+    said: list[str] = []
+    length = 0
+    thought = ReasoningBuffer()
+    for kind, text in deltas:
+        if kind == REASONING:
+            thought.add(ReasoningDelta(text), length)
+        else:
+            said.append(text)
+            length += len(text)
+    return "".join(said), thought.parts()

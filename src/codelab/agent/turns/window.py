@@ -105,7 +105,8 @@ def _size(row: Row[Any], tool_output_chars: int) -> int:
     content = row.content or ""
     if row.role == "tool":
         content = cut_output(content, tool_output_chars)
-    return _FRAME + len(content.encode()) + len((row.tool_calls or "").encode())
+    others = sum(len((column or "").encode()) for column in (row.tool_calls, row.reasoning))
+    return _FRAME + len(content.encode()) + others
 
 
 def _split(current: list[Row[Any]]) -> tuple[list[Row[Any]], list[Row[Any]]]:

@@ -1,0 +1,49 @@
+"""SQL of what model calls used: sums that are kept, so that nobody has to add up a log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+from sqlalchemy import Table, bindparam, func, select, update
+
+from codelab.agent.models import Session, Turn
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row, Update
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from codelab.agent.schemas import CallUsage
+
+__all__ = ("add", "of_turn")
+
+turns = cast("Table", Turn.__table__)
+sessions = cast("Table", Session.__table__)
+
+_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_SUMMED = (*_TOKENS, "cost", "unpriced_calls")
+
+
+def _add_to(table: Table) -> Update:
+    more = {name: func.coalesce(table.c[name], 0) + bindparam(f"more_{name}") for name in _SUMMED}
+    return update(table).where(table.c.db_id == bindparam("key")).values(more)
+
+
+# Built once: to build a statement anew costs more than to run it.
+_ADD_TO_TURN, _ADD_TO_SESSION = _add_to(turns), _add_to(sessions)
+
+
+async def add(db: AsyncSession, *, turn_db_id: int, session_db_id: int, usage: CallUsage | None) -> None:
+    """Add a call to the sums of its turn and session; None is one of which nothing is known but that it was made."""
+    known: dict[str, Any] = dict.fromkeys(_TOKENS, 0) | {"cost": None}
+    if usage is not None:
+        known = msgspec.structs.asdict(usage)
+    more = {f"more_{name}": known[name] for name in _TOKENS}
+    more |= {"more_cost": known["cost"] or 0, "more_unpriced_calls": int(known["cost"] is None)}
+    await db.execute(_ADD_TO_TURN, more | {"key": turn_db_id})
+    await db.execute(_ADD_TO_SESSION, more | {"key": session_db_id})
+
+
+async def of_turn(db: AsyncSession, turn_db_id: int) -> Row[Any]:
+    """Return the sums of a turn."""
+    return (await db.execute(select(*(turns.c[name] for name in _SUMMED)).where(turns.c.db_id == turn_db_id))).one()
