@@ -28,6 +28,7 @@ from codelab.agent.turns import (
     Transitions,
     TurnService,
 )
+from codelab.agent.turns.context import ContextBuilder
 from codelab.agent.turns.window import ContextLimits
 from codelab.db import Database, Limits, new_id, parse_url
 from codelab.db.jobs import Job, Jobs
@@ -85,17 +86,12 @@ class AgentModule(InitPlugin):
         transitions = Transitions(self.log, calls, agents, new_id())
         policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
         caller = ModelCaller(self.database, self.log, transitions, client, policy)
+        limits = ContextLimits(
+            settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars
+        )
+        context = ContextBuilder(self.database, limits, model=model)
         self.runner = Runner(
-            self.database,
-            self.log,
-            transitions,
-            agents,
-            caller,
-            model=model,
-            limits=ContextLimits(
-                settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars
-            ),
-            max_steps=settings.max_steps,
+            self.database, self.log, transitions, agents, caller, context, max_steps=settings.max_steps
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
         self.queue = QueueService(self.database, transitions)

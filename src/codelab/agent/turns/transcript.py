@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from codelab.agent.providers import ChatMessage, ToolCall
-from codelab.agent.turns.window import cut_output
+from codelab.agent.providers import ChatMessage
 from codelab.text import canonical_json, scrub
 
 if TYPE_CHECKING:
@@ -16,9 +15,19 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
+    from codelab.agent.providers import ToolCall
+    from codelab.agent.turns.cutting import Cuts
     from codelab.agent.turns.window import Window
 
-__all__ = ("STEPS_CUT", "TURNS_CUT", "build", "result_text", "system_prompt", "tool_calls_json")
+__all__ = (
+    "STEPS_CUT",
+    "TURNS_CUT",
+    "build",
+    "build_prompt",
+    "result_text",
+    "system_prompt",
+    "tool_calls_json",
+)
 
 
 TURNS_CUT = "[Earlier messages of this session are left out here: they do not fit into your context.]"
@@ -33,32 +42,32 @@ def system_prompt(agent: Agent, instructions: str | None) -> str:
     return prompt
 
 
-def build(prompt: str, window: Window, tool_output_chars: int) -> tuple[ChatMessage, ...]:
+def build_prompt(prompt: str) -> tuple[ChatMessage, ...]:
+    """Make the beginning of every transcript."""
+    return (ChatMessage(role="system", content=prompt),)
+
+
+def build(prompt: str, window: Window) -> tuple[ChatMessage, ...]:
     """Put the system prompt before the stored messages; what is left out leaves a mark, said by the user."""
     return (
-        ChatMessage(role="system", content=prompt),
+        *build_prompt(prompt),
         *((ChatMessage(role="user", content=TURNS_CUT),) if window.turns_cut else ()),
-        *_write(window.earlier, tool_output_chars),
-        *_write(window.asked, tool_output_chars),
+        *_write(window.earlier, window.cuts),
+        *_write(window.asked, window.cuts),
         *((ChatMessage(role="user", content=STEPS_CUT),) if window.steps_cut else ()),
-        *_write(window.steps, tool_output_chars),
+        *_write(window.steps, window.cuts),
     )
 
 
-def _write(rows: Iterable[Row[Any]], tool_output_chars: int) -> Iterable[ChatMessage]:
+def _write(rows: Iterable[Row[Any]], cuts: Cuts) -> Iterable[ChatMessage]:
     for row in rows:
-        calls = _tool_calls(row.tool_calls) if row.tool_calls else ()
-        content = cut_output(row.content or "", tool_output_chars) if row.role == "tool" else row.content
         yield ChatMessage(
-            role=row.role, content=content, tool_calls=calls, tool_call_id=row.tool_call_id, name=row.name
+            role=row.role,
+            content=cuts.content(row),
+            tool_calls=cuts.calls(row),
+            tool_call_id=row.tool_call_id,
+            name=row.name,
         )
-
-
-def _tool_calls(stored: str) -> tuple[ToolCall, ...]:
-    return tuple(
-        ToolCall(id=call["id"], name=call["function"]["name"], arguments=call["function"]["arguments"])
-        for call in msgspec.json.decode(stored)
-    )
 
 
 def tool_calls_json(calls: Sequence[ToolCall]) -> str | None:
