@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.support.server import Person, Running
 
 EACH = 10
-SMALL = {"llm_context_tokens": 20_000, "llm_max_output_tokens": 2_000}
+SMALL = {"llm_context_tokens": 20_000, "llm_max_output_tokens": 2_000, "summarise_at": None}
 #: Bytes that fit beside the answer, as long as nothing is known about the model.
 ROOM = 18_000 * 3
 
@@ -220,7 +220,7 @@ async def test_a_step_of_many_calls_is_sent_whole(
     model: Upstream, start: Callable[..., Awaitable[Running]], with_model: dict[str, Any]
 ) -> None:
     """The latest step is there with every result, also where the prompt alone fills the window."""
-    talker = await (await start(**with_model, llm_context_tokens=4_000)).person()
+    talker = await (await start(**with_model, llm_context_tokens=4_000, summarise_at=None)).person()
     ids = [f"call_{n}" for n in range(70)]
     model.play(calls_answer(*(call("read_file", {"path": each}, id=each) for each in ids)))
     model.play(text_answer("Read."))

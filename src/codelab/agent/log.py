@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 EVENT_TYPES = (
     "message.created",
     "turn.started",
+    "context.summarised",
     "model.retrying",
     "message.started",
     "message.delta",

@@ -22,13 +22,15 @@ from codelab.agent.storage import SCHEMA
 from codelab.agent.turns import (
     ApprovalService,
     CallTransitions,
+    ContextBuilder,
+    ContextService,
     ModelCaller,
     QueueService,
     Runner,
+    Summariser,
     Transitions,
     TurnService,
 )
-from codelab.agent.turns.context import ContextBuilder
 from codelab.agent.turns.window import ContextLimits
 from codelab.db import Database, Limits, new_id, parse_url
 from codelab.db.jobs import Job, Jobs
@@ -89,7 +91,18 @@ class AgentModule(InitPlugin):
         limits = ContextLimits(
             settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars
         )
-        context = ContextBuilder(self.database, limits, model=model)
+        summariser = Summariser(
+            self.database,
+            self.log,
+            caller,
+            input_tokens=limits.input_tokens,
+            output_tokens=settings.llm_max_output_tokens,
+        )
+        share = settings.summarise_at
+        context = ContextBuilder(
+            self.database, limits, model=model, summariser=summariser if share else None, share=share or 1.0
+        )
+        self.context = ContextService(self.database, context, agents)
         self.runner = Runner(
             self.database, self.log, transitions, agents, caller, context, max_steps=settings.max_steps
         )
@@ -117,6 +130,7 @@ class AgentModule(InitPlugin):
             "sessions": Provide(lambda: self.sessions, sync_to_thread=False),
             "approvals": Provide(lambda: self.approvals, sync_to_thread=False),
             "commands": Provide(lambda: self.commands, sync_to_thread=False),
+            "context": Provide(lambda: self.context, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
             "log": Provide(lambda: self.log, sync_to_thread=False),

@@ -13,6 +13,7 @@ from codelab.settings.variables import (
     number,
     one_of,
     optional,
+    share,
     thinking,
     variable,
     whole,
@@ -105,8 +106,14 @@ class AgentSettings:
     llm_context_tokens: int = variable(
         "AGENT_RUNTIME__LLM_CONTEXT_TOKENS",
         "128000",
-        "Tokens that fit into the model's window, the answer included; older messages are left out, with a mark.",
+        "Tokens that fit into the model's window, the answer included.",
         whole(4_000, 100_000_000),
+    )
+    summarise_at: float | None = variable(
+        "AGENT_RUNTIME__SUMMARISE_AT",
+        "0.7",
+        "Part of that window that messages may fill before the older ones are summarised; `off`: they are left out.",
+        share,
     )
     max_tool_output_chars: int = variable(
         "AGENT_RUNTIME__MAX_TOOL_OUTPUT_CHARS",

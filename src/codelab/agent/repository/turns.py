@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 __all__ = (
     "add",
     "add_call",
+    "add_usage",
     "close_call",
     "end",
     "find",
     "find_active",
     "find_call",
+    "find_newest",
     "find_open",
     "list_open_calls",
     "list_open_sessions",
@@ -86,6 +88,17 @@ async def find(db: AsyncSession, session_db_id: int, turn_id: str) -> Row[Any] |
     return found.first()
 
 
+async def find_newest(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
+    """Return the turn of a session that began last."""
+    found = await db.execute(
+        select(turns)
+        .where(turns.c.session_db_id == session_db_id, turns.c.state != "queued")
+        .order_by(turns.c.db_id.desc())
+        .limit(1)
+    )
+    return found.first()
+
+
 async def list_queued(db: AsyncSession, session_db_id: int) -> list[Row[Any]]:
     """Return the queued turns of a session with the text of their messages, in their order."""
     statement: Select[Any] = (
@@ -117,6 +130,15 @@ async def start(db: AsyncSession, turn_db_id: int, lease_owner: str) -> None:
 async def set_state(db: AsyncSession, turn_db_id: int, state: str, **values: Any) -> None:
     """Move an active turn between ``running`` and ``waiting``."""
     await db.execute(update(turns).where(turns.c.db_id == turn_db_id).values(state=state, **values))
+
+
+async def add_usage(db: AsyncSession, turn_db_id: int, *, input_tokens: int, output_tokens: int) -> None:
+    """Count tokens of a turn that belong to none of its messages."""
+    values = {
+        "input_tokens": turns.c.input_tokens + input_tokens,
+        "output_tokens": turns.c.output_tokens + output_tokens,
+    }
+    await db.execute(update(turns).where(turns.c.db_id == turn_db_id).values(values))
 
 
 async def end(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
 
-__all__ = ("ModelCaller", "still_running")
+__all__ = ("ModelCaller", "Said", "still_running")
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -37,6 +37,14 @@ async def still_running(tx: Transaction, session_db_id: int, turn_id: str) -> Ro
     """Return the turn if it is still this session's running one: a person may have cancelled it meanwhile."""
     turn = await turns.find_active(tx.session, session_db_id)
     return turn if turn is not None and turn.id == turn_id and turn.state == "running" else None
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What a model said that is no part of the session."""
+
+    text: str
+    model: str
+    usage: Usage | None
 
 
 class ModelCaller:
@@ -63,6 +71,29 @@ class ModelCaller:
             ModelError: no model gave a complete answer; what was said of it is in the log.
         """
         return await self._ask(turn, request, lambda asked: self._stream(turn, agent, asked))
+
+    async def ask(self, turn: Row[Any], request: ModelRequest) -> Said:
+        """Return what a model says, whole; nothing of it goes into the log.
+
+        Raises:
+            ModelError: no model gave a complete answer.
+        """
+        return await self._ask(turn, request, self._collect)
+
+    async def _collect(self, request: ModelRequest) -> Said:
+        parts: list[str] = []
+        usage: Usage | None = None
+        async with contextlib.aclosing(self._client.stream(request)) as deltas:
+            try:
+                async for delta in deltas:
+                    if isinstance(delta, TextDelta):
+                        parts.append(delta.text)
+                    elif isinstance(delta, Usage):
+                        usage = delta
+            except ModelError as error:
+                error.begun = bool(parts)
+                raise
+        return Said("".join(parts), request.model, usage)
 
     async def _ask(self, turn: Row[Any], request: ModelRequest, call: Callable[[ModelRequest], Awaitable[T]]) -> T:
         """Make a call until it succeeds or trying again is not safe any more."""

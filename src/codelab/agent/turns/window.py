@@ -95,7 +95,7 @@ async def read_tail(
         unread = page.pop() if len(page) > _PAGE else None
         rows += page
         size += sum(map(cuts.size, page))
-        if unread is None or (size > room and any(row.role != "tool" for row in rows)):
+        if unread is None or (size > room and any(row.role == "assistant" for row in rows)):
             break
         before = Position(page[-1].turn_db_id, page[-1].seq)
     rows.reverse()
@@ -136,7 +136,7 @@ def fit(tail: Tail, *, room: int, tool_output_chars: int) -> Window:
 def group(tail: Tail) -> tuple[list[list[Row[Any]]], list[Row[Any]], list[list[Row[Any]]]]:
     """Part messages into whole earlier turns, what opened the current one, and its steps.
 
-    A step is an answer with the results of its calls: they are sent together or not at all.
+    A step is an answer with the results of its calls and what was said after them: sent together or not at all.
     """
     turns = [list(rows) for _, rows in groupby(tail.rows, key=lambda row: int(row.turn_db_id))]
     current = turns.pop() if turns and turns[-1][0].turn_db_id == tail.turn_db_id else []
@@ -148,7 +148,7 @@ def group(tail: Tail) -> tuple[list[list[Row[Any]]], list[Row[Any]], list[list[R
         asked, opened = [tail.question], 0
     steps: list[list[Row[Any]]] = []
     for row in current[opened:]:
-        if row.role != "tool":
+        if row.role == "assistant" or (row.role == "user" and not steps):
             steps.append([row])
         elif steps:
             steps[-1].append(row)
