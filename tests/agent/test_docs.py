@@ -100,13 +100,22 @@ async def every_event(model: Upstream, ada: Person) -> list[Event]:
     await ada.say(routed, "run ls")
     await ada.until(routed, "turn.waiting")
     await ada.http.post(f"/api/v1/sessions/{routed}/cancel")
-    return first + await ada.until(routed, *END)
+    routed_events = await ada.until(routed, *END)
+
+    full = await ada.session(agent="ask")
+    for answers in (("Done.",), ("Summary.", "Done.")):
+        for text in answers:
+            model.play(text_answer(text))
+        accepted = await ada.say(full, "word " * 6000)
+        await ada.until(full, "turn.completed", turn=accepted["turn_id"])
+    return first + routed_events + await ada.until(full, "turn.completed", turn=accepted["turn_id"])
 
 
 @pytest.fixture
 async def talker(start: Callable[..., Awaitable[Running]], with_model: dict[str, Any]) -> Person:
-    """A person whose server asks its model twice."""
-    return await (await start(**with_model | {"llm_retries": 1})).person()
+    """A person whose server asks its model twice, in a window that is soon full."""
+    small = {"llm_retries": 1, "llm_context_tokens": 20_000, "llm_max_output_tokens": 4_000}
+    return await (await start(**with_model | small)).person()
 
 
 async def test_events_are_as_documented(model: Upstream, talker: Person) -> None:

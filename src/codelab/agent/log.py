@@ -36,6 +36,7 @@ EVENT_TYPES = (
     "message.created",
     "message.steered",
     "turn.started",
+    "context.summarised",
     "model.retrying",
     "message.started",
     "message.delta",

@@ -23,9 +23,12 @@ from codelab.agent.turns import (
     ApprovalService,
     CallTransitions,
     ClaimService,
+    ContextBuilder,
+    ContextService,
     ModelCaller,
     QueueService,
     Runner,
+    Summariser,
     Transitions,
     TurnService,
 )
@@ -89,17 +92,30 @@ class AgentModule(InitPlugin):
         policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
         prices = load_prices(settings.prices_file)
         caller = ModelCaller(self.database, self.log, transitions, client, policy, lease, prices)
+        limits = ContextLimits(
+            settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars
+        )
+        summariser = Summariser(
+            self.database,
+            self.log,
+            caller,
+            lease,
+            input_tokens=limits.input_tokens,
+            output_tokens=settings.llm_max_output_tokens,
+        )
+        share = settings.summarise_at
+        context = ContextBuilder(
+            self.database, limits, model=model, summariser=summariser if share else None, share=share or 1.0
+        )
+        self.context = ContextService(self.database, context, agents)
         self.runner = Runner(
             self.database,
             self.log,
             transitions,
             agents,
             caller,
+            context,
             Leases(self.database, lease),
-            model=model,
-            limits=ContextLimits(
-                settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars
-            ),
             max_steps=settings.max_steps,
             resumes=settings.on_restart == "resume",
         )
@@ -133,6 +149,7 @@ class AgentModule(InitPlugin):
             "approvals": Provide(lambda: self.approvals, sync_to_thread=False),
             "claims": Provide(lambda: self.claims, sync_to_thread=False),
             "commands": Provide(lambda: self.commands, sync_to_thread=False),
+            "context": Provide(lambda: self.context, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
             "log": Provide(lambda: self.log, sync_to_thread=False),

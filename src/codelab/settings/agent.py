@@ -14,6 +14,7 @@ from codelab.settings.variables import (
     one_of,
     optional,
     optional_path,
+    share,
     variable,
     whole,
 )
@@ -116,8 +117,14 @@ class AgentSettings:
     llm_context_tokens: int = variable(
         "AGENT_RUNTIME__LLM_CONTEXT_TOKENS",
         "128000",
-        "Tokens that fit into the model's window, the answer included; older messages are left out, with a mark.",
+        "Tokens that fit into the model's window, the answer included.",
         whole(4_000, 100_000_000),
+    )
+    summarise_at: float | None = variable(
+        "AGENT_RUNTIME__SUMMARISE_AT",
+        "0.7",
+        "Part of that window that messages may fill before the older ones are summarised; `off`: they are left out.",
+        share,
     )
     prices_file: Path | None = variable(
         "AGENT_RUNTIME__PRICES_FILE",

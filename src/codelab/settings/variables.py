@@ -26,6 +26,7 @@ __all__ = (
     "optional",
     "optional_path",
     "path",
+    "share",
     "switch",
     "variable",
     "whole",
@@ -135,6 +136,16 @@ def keep(value: str) -> timedelta | None:
     if found is None or not int(found[1]):
         raise ValueError("days like 30d, hours like 12h, or forever is expected")
     return timedelta(days=int(found[1])) if found[2] == "d" else timedelta(hours=int(found[1]))
+
+
+def share(value: str) -> float | None:
+    """Read a part of a whole; None is ``off``."""
+    if value.strip().lower() == "off":
+        return None
+    try:
+        return number(0.1, 1)(value)
+    except ValueError:
+        raise ValueError("a number from 0.1 to 1, or off is expected") from None
 
 
 def networks(value: str) -> tuple[IPNetwork, ...]:

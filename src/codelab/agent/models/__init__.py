@@ -12,12 +12,14 @@ from codelab.agent.models.base import AgentBase
 from codelab.agent.models.log import FoldedRange, SessionEvent
 from codelab.agent.models.messages import Message, MessageImage
 from codelab.agent.models.sessions import AgentContext, AgentSwitch, Session, SessionCounter
+from codelab.agent.models.summaries import ContextSummary
 from codelab.agent.models.turns import PendingApproval, ToolCall, Turn
 
 __all__ = (
     "AgentBase",
     "AgentContext",
     "AgentSwitch",
+    "ContextSummary",
     "FoldedRange",
     "KeptAnswer",
     "Message",

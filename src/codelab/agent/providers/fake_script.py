@@ -27,6 +27,7 @@ on your own files. Try:
 For a real model set AGENT_RUNTIME__LLM_PROXY_URL (any OpenAI-compatible server), AGENT_RUNTIME__LLM_MODEL and, if the \
 server wants one, AGENT_RUNTIME__LLM_API_KEY, and start codelab again."""
 
+_SUMMARY = re.compile(r"Summarise these (\d+) records:\n")
 _INTENTIONS = {
     "read_file": "I will read `{path}`.",
     "write_file": "I will write `{path}`.",
@@ -57,6 +58,8 @@ def answer(request: ModelRequest) -> Reply:
     messages = request.messages
     start = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
     sentence = (messages[start].content or "") if start >= 0 else ""
+    if asked := _SUMMARY.match(sentence):  # as turns/summary.py asks
+        return Reply(f"I cannot sum up what was said. {asked[1]} older records of this session are left out here.")
     if thinking := _THINK.match(sentence):
         wanted = sentence[thinking.end() :].strip()
         reply = _reply(request, wanted, start) if wanted else Reply("I have thought.")

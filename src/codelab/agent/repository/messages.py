@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-from sqlalchemy import Select, Table, and_, insert, or_, select, update
+from sqlalchemy import Select, Table, insert, select, tuple_, update
 
 from codelab.agent.models import Message, Turn
 from codelab.db import now
@@ -31,6 +31,23 @@ __all__ = (
 
 messages = cast("Table", Message.__table__)
 turns = cast("Table", Turn.__table__)
+
+#: Where a message is, the session included: else PostgreSQL may walk through the turns of every session.
+place = tuple_(messages.c.session_db_id, messages.c.turn_db_id, messages.c.seq)
+#: What a model may see of messages: those that are whole.
+_SEEN: Select[Any] = select(
+    messages.c.id,
+    messages.c.turn_db_id,
+    messages.c.seq,
+    messages.c.role,
+    messages.c.content,
+    messages.c.model,
+    messages.c.name,
+    messages.c.tool_call_id,
+    messages.c.tool_calls,
+    messages.c.reasoning,
+    messages.c.images,
+).where(messages.c.status == "completed")
 
 
 async def add(
@@ -93,55 +110,39 @@ async def list_page(
     db: AsyncSession, session_db_id: int, *, after: tuple[int, int] | None, limit: int
 ) -> list[Row[Any]]:
     """Return messages in order; ``after`` is the (turn_db_id, seq) of the last one seen."""
-    statement: Select[Any] = (
+    return list((await db.execute(_page(session_db_id, after or (0, 0), limit))).all())
+
+
+def _page(session_db_id: int, after: tuple[int, int], limit: int) -> Select[Any]:
+    return (
         select(messages, turns.c.id.label("turn_id"))
         .join(turns, turns.c.db_id == messages.c.turn_db_id)
-        .where(messages.c.session_db_id == session_db_id)
-    )
-    if after is not None:
-        turn, seq = after
-        later = and_(messages.c.turn_db_id == turn, messages.c.seq > seq)
-        statement = statement.where(or_(messages.c.turn_db_id > turn, later))
-    found = await db.execute(statement.order_by(messages.c.turn_db_id, messages.c.seq).limit(limit))
-    return list(found.all())
-
-
-async def list_before(db: AsyncSession, session_db_id: int, before: tuple[int, int], *, limit: int) -> list[Row[Any]]:
-    """Return what a model may see before a place (turn_db_id, seq), the newest first."""
-    turn, seq = before
-    statement = (
-        _seen(session_db_id)
-        .where(
-            # The first condition bounds the index scan; the second is exact.
-            messages.c.turn_db_id <= turn,
-            or_(messages.c.turn_db_id < turn, messages.c.seq < seq),
-        )
-        .order_by(messages.c.turn_db_id.desc(), messages.c.seq.desc())
+        .where(place > tuple_(session_db_id, *after), place < tuple_(session_db_id + 1, 0, 0))
+        .order_by(messages.c.session_db_id, messages.c.turn_db_id, messages.c.seq)
         .limit(limit)
     )
-    found = await db.execute(statement)
-    return list(found.all())
+
+
+async def list_before(
+    db: AsyncSession, session_db_id: int, before: tuple[int, int], *, after: tuple[int, int] = (0, 0), limit: int
+) -> list[Row[Any]]:
+    """Return what a model may see between two places (turn_db_id, seq), the newest first."""
+    return list((await db.execute(_before(session_db_id, before, after, limit))).all())
+
+
+def _before(session_db_id: int, before: tuple[int, int], after: tuple[int, int], limit: int) -> Select[Any]:
+    return (
+        _SEEN.where(place < tuple_(session_db_id, *before), place > tuple_(session_db_id, *after))
+        .order_by(messages.c.session_db_id.desc(), messages.c.turn_db_id.desc(), messages.c.seq.desc())
+        .limit(limit)
+    )
 
 
 async def find_question(db: AsyncSession, session_db_id: int, turn_db_id: int) -> Row[Any] | None:
     """Return the message that opened a turn."""
-    statement = _seen(session_db_id).where(messages.c.turn_db_id == turn_db_id, messages.c.role == "user")
+    statement = _SEEN.where(
+        messages.c.session_db_id == session_db_id, messages.c.turn_db_id == turn_db_id, messages.c.role == "user"
+    )
     found = await db.execute(statement.order_by(messages.c.seq).limit(1))
     row: Row[Any] | None = found.first()
     return row
-
-
-def _seen(session_db_id: int) -> Select[Any]:
-    return select(
-        messages.c.id,
-        messages.c.turn_db_id,
-        messages.c.seq,
-        messages.c.role,
-        messages.c.content,
-        messages.c.model,
-        messages.c.name,
-        messages.c.tool_call_id,
-        messages.c.tool_calls,
-        messages.c.reasoning,
-        messages.c.images,
-    ).where(messages.c.session_db_id == session_db_id, messages.c.status == "completed")

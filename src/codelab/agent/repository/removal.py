@@ -9,6 +9,7 @@ from sqlalchemy import Select, Table, delete, select
 from codelab.agent.models import (
     AgentContext,
     AgentSwitch,
+    ContextSummary,
     FoldedRange,
     Message,
     MessageImage,
@@ -50,6 +51,7 @@ def _child(model: type[Any], key: str) -> Child:
 #: What belongs to a session beside its log: children before parents.
 CHILDREN = (
     _child(AgentSwitch, "id"),
+    _child(ContextSummary, "id"),
     _child(PendingApproval, "id"),
     _child(ToolCall, "db_id"),
     _child(MessageImage, "message_id"),

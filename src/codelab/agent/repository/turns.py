@@ -23,6 +23,7 @@ __all__ = (
     "find",
     "find_active",
     "find_call",
+    "find_newest",
     "find_open",
     "list_marked",
     "list_open_calls",
@@ -88,6 +89,17 @@ async def find_open(db: AsyncSession, session_db_id: int, turn_id: str) -> Row[A
 async def find(db: AsyncSession, session_db_id: int, turn_id: str) -> Row[Any] | None:
     """Return a turn of a session, whatever its state."""
     found = await db.execute(select(turns).where(turns.c.session_db_id == session_db_id, turns.c.id == turn_id))
+    return found.first()
+
+
+async def find_newest(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
+    """Return the turn of a session that began last."""
+    found = await db.execute(
+        select(turns)
+        .where(turns.c.session_db_id == session_db_id, turns.c.state != "queued")
+        .order_by(turns.c.db_id.desc())
+        .limit(1)
+    )
     return found.first()
 
 

@@ -10,8 +10,9 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from codelab.agent.idempotency import Once
 from codelab.agent.routes.common import Cursor, Limit
-from codelab.agent.schemas import History, NewSession, SessionChange, SessionInfo, SessionList
+from codelab.agent.schemas import ContextView, History, NewSession, SessionChange, SessionInfo, SessionList
 from codelab.agent.sessions import SessionService
+from codelab.agent.turns import ContextService
 from codelab.identity import Principal
 
 __all__ = ("HANDLERS",)
@@ -79,4 +80,12 @@ async def get_history(
     return await sessions.history(principal, session_id, limit=limit, cursor=cursor)
 
 
-HANDLERS = (create_session, list_sessions, get_session, change_session, delete_session, get_history)
+@get("/sessions/{session_id:str}/context", summary="What the model sees")
+async def get_context(
+    session_id: FromPath[str], principal: NamedDependency[Principal], context: NamedDependency[ContextService]
+) -> ContextView:
+    """Return what the model would be sent now."""
+    return await context.get(principal, session_id)
+
+
+HANDLERS = (create_session, list_sessions, get_session, change_session, delete_session, get_history, get_context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from codelab.agent.schemas.agents import AgentContextInfo, AgentInfo, AgentList, ContextAnswer, Switch, SwitchRequest
 from codelab.agent.schemas.approvals import Approval, ApprovalList, Decision
+from codelab.agent.schemas.context import ContextMessage, ContextView, Summary
 from codelab.agent.schemas.history import EventPage, History, HistoryMessage, LoggedEvent
 from codelab.agent.schemas.sessions import ActiveTurn, NewSession, SessionChange, SessionInfo, SessionList
 from codelab.agent.schemas.turns import (
@@ -34,6 +35,8 @@ __all__ = (
     "ClaimRequest",
     "ClientId",
     "ContextAnswer",
+    "ContextMessage",
+    "ContextView",
     "Decision",
     "EventPage",
     "History",
@@ -47,6 +50,7 @@ __all__ = (
     "SessionChange",
     "SessionInfo",
     "SessionList",
+    "Summary",
     "Switch",
     "SwitchRequest",
     "ToolResult",

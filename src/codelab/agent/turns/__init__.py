@@ -11,18 +11,23 @@ from codelab.agent.turns.approvals import ApprovalService
 from codelab.agent.turns.calling import ModelCaller
 from codelab.agent.turns.calls import CallTransitions
 from codelab.agent.turns.claims import ClaimService
+from codelab.agent.turns.context import ContextBuilder, ContextService
 from codelab.agent.turns.queue import QueueService
 from codelab.agent.turns.runner import Runner
 from codelab.agent.turns.service import TurnService
+from codelab.agent.turns.summary import Summariser
 from codelab.agent.turns.transitions import Transitions
 
 __all__ = (
     "ApprovalService",
     "CallTransitions",
     "ClaimService",
+    "ContextBuilder",
+    "ContextService",
     "ModelCaller",
     "QueueService",
     "Runner",
+    "Summariser",
     "Transitions",
     "TurnService",
 )

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from codelab.agent.providers import ModelError, Usage
+from codelab.agent.providers import ModelError, TextDelta, Usage
 from codelab.agent.providers.retry import Attempts, Retry
 from codelab.agent.schemas import CallUsage
 from codelab.agent.turns.answer import Answer, AnswerStream, open_answer
 from codelab.agent.turns.lease import find_own
 from codelab.agent.turns.ticks import Ticks
+from codelab.db import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,10 +30,18 @@ if TYPE_CHECKING:
     from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
 
-__all__ = ("ModelCaller",)
+__all__ = ("ModelCaller", "Said")
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What a model said that is no part of the session."""
+
+    text: str
+    model: str
+    usage: CallUsage | None
 
 
 class ModelCaller:
@@ -68,6 +77,32 @@ class ModelCaller:
             ModelError: no model gave a complete answer; what was said of it is in the log.
         """
         return await self._ask(turn, request, lambda asked: self._stream(turn, agent, asked))
+
+    async def ask(self, turn: Row[Any], request: ModelRequest) -> Said:
+        """Return what a model says, whole; nothing of it goes into the log.
+
+        Raises:
+            ModelError: no model gave a complete answer.
+        """
+        return await self._ask(turn, request, lambda asked: self._collect(turn, asked))
+
+    async def _collect(self, turn: Row[Any], request: ModelRequest) -> Said:
+        parts: list[str] = []
+        usage: CallUsage | None = None
+        try:
+            async with contextlib.aclosing(self._client.stream(request)) as deltas:
+                async for delta in deltas:
+                    if isinstance(delta, TextDelta):
+                        parts.append(delta.text)
+                    elif isinstance(delta, Usage):
+                        usage = self._count(request, delta)
+        except (ModelError, asyncio.CancelledError) as error:
+            if isinstance(error, ModelError):
+                error.begun = bool(parts)
+            if parts or usage is not None:
+                await asyncio.shield(self._count_lost(turn, new_id(), usage))
+            raise
+        return Said("".join(parts), request.model, usage)
 
     async def _ask(self, turn: Row[Any], request: ModelRequest, call: Callable[[ModelRequest], Awaitable[T]]) -> T:
         """Make a call until it succeeds or trying again is not safe any more."""
@@ -127,7 +162,7 @@ class ModelCaller:
             async with open_answer(answer), contextlib.aclosing(self._client.stream(request)) as deltas:
                 async for delta in deltas:
                     if isinstance(delta, Usage):
-                        usage = CallUsage.of(delta, self._prices.cost(request.model, delta))
+                        usage = self._count(request, delta)
                     else:
                         answer.feed(delta)
         except (ModelError, asyncio.CancelledError) as error:
@@ -145,6 +180,9 @@ class ModelCaller:
             answer.reasoning,
             usage,
         )
+
+    def _count(self, request: ModelRequest, reported: Usage) -> CallUsage:
+        return CallUsage.of(reported, self._prices.cost(request.model, reported))
 
     async def _count_lost(self, turn: Row[Any], message_id: str, usage: CallUsage | None) -> None:
         async def unit(tx: Transaction) -> None:

@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from codelab.agent.agents import ORCHESTRATOR
-from codelab.agent.providers import ModelError, ModelRequest
+from codelab.agent.providers import ModelError
 from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.routing import route_by_keywords
-from codelab.agent.tools import TOOLS
-from codelab.agent.turns import transcript
 from codelab.agent.turns.calls import switch_agent
 from codelab.agent.turns.lease import find_own, is_free
 from codelab.agent.turns.steering import take_steering
-from codelab.agent.turns.window import read_window
 from codelab.db.faults import is_unavailable
 from codelab.errors import Unavailable
 
@@ -33,9 +30,9 @@ if TYPE_CHECKING:
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
     from codelab.agent.turns.calling import ModelCaller
+    from codelab.agent.turns.context import ContextBuilder
     from codelab.agent.turns.lease import Leases
     from codelab.agent.turns.transitions import Transitions
-    from codelab.agent.turns.window import ContextLimits
     from codelab.db import Database, Transaction
 
 __all__ = ("Runner",)
@@ -63,10 +60,9 @@ class Runner:
         transitions: Transitions,
         agents: Mapping[str, Agent],
         caller: ModelCaller,
+        context: ContextBuilder,
         leases: Leases,
         *,
-        model: str,
-        limits: ContextLimits,
         max_steps: int,
         resumes: bool,
     ) -> None:
@@ -75,8 +71,7 @@ class Runner:
         self._transitions = transitions
         self._agents = agents
         self._caller = caller
-        self._model = model
-        self._limits = limits
+        self._context = context
         self._max_steps = max_steps
         self._leases = leases
         self._resumes = resumes
@@ -230,26 +225,13 @@ class Runner:
             return
         session = await self._route(session, turn)
         agent = self._agents[session.current_agent]
-        prompt = transcript.system_prompt(agent, session.metadata_json.get("instructions"))
-        tools = tuple(TOOLS[name] for name in agent.tools)
-        fixed = len(prompt.encode()) + len(msgspec.json.encode(tools))
-        cut = self._limits.tool_output_chars
-        async with self._database.read() as db:
-            window = await read_window(
-                db, session.db_id, turn.db_id, room=self._limits.bytes - fixed, tool_output_chars=cut
-            )
-        request = ModelRequest(
-            model=self._model,
-            messages=transcript.build(prompt, window, cut, model=self._model),
-            tools=tools,
-            temperature=agent.temperature,
-            max_output_tokens=self._limits.output_tokens,
-        )
+        request = await self._context.request(session, turn, agent)
         try:
             answer = await self._caller.answer(turn, agent, request)
         except ModelError as error:
             await self._fail(session.db_id, turn.id, error.code, error.message)
             return
+        self._context.learn(request, answer)
 
         async def complete(tx: Transaction) -> None:
             current = await self._find_own(tx, session.db_id, turn.id)

@@ -6,26 +6,34 @@ The work is in proportion to the model's window, never to the session.
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Row
 
 from codelab.agent.repository import messages
+from codelab.agent.turns.cutting import Cuts, find_cuts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("BYTES_PER_TOKEN", "ContextLimits", "Window", "cut_output", "read_window")
+__all__ = ("START", "ContextLimits", "Position", "Tail", "Window", "fit", "group", "read_tail")
 
-#: Fewer than English prose has (4), so that code and other scripts are not underestimated by much.
-BYTES_PER_TOKEN = 3
-#: What a message costs beside its text, in bytes.
-_FRAME = 40
 #: Rows of one read.
 _PAGE = 64
+
+
+class Position(NamedTuple):
+    """A place in the transcript of a session; what comes after it is greater."""
+
+    turn_db_id: int
+    seq: int
+
+
+#: Before every message.
+START = Position(0, 0)
 
 
 class ContextLimits(msgspec.Struct, frozen=True):
@@ -36,9 +44,28 @@ class ContextLimits(msgspec.Struct, frozen=True):
     tool_output_chars: int
 
     @property
-    def bytes(self) -> int:
-        """How much room there is for what is sent."""
-        return (self.context_tokens - min(self.output_tokens, self.context_tokens // 2)) * BYTES_PER_TOKEN
+    def input_tokens(self) -> int:
+        """How many tokens may be sent."""
+        return self.context_tokens - min(self.output_tokens, self.context_tokens // 2)
+
+
+class Tail(msgspec.Struct, frozen=True):
+    """Hold the newest messages after a place, in order.
+
+    ``question`` opened the current turn ``turn_db_id`` and may be older than they are. ``unread`` is the message just
+    before them where not all were read; ``older`` says whether any of those belongs to an earlier turn.
+    """
+
+    turn_db_id: int
+    rows: tuple[Row[Any], ...]
+    question: Row[Any] | None = None
+    unread: Row[Any] | None = None
+    older: bool = False
+
+    def after(self, position: Position) -> Tail:
+        """Return what is left of it after a later place."""
+        rows = tuple(row for row in self.rows if (row.turn_db_id, row.seq) > position)
+        return Tail(self.turn_db_id, rows, self.question)
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -52,91 +79,95 @@ class Window(msgspec.Struct, frozen=True):
     steps: tuple[Row[Any], ...]
     turns_cut: bool
     steps_cut: bool
+    cuts: Cuts
 
 
-async def read_window(
-    db: AsyncSession, session_db_id: int, turn_db_id: int, *, room: int, tool_output_chars: int
-) -> Window:
-    """Read backwards until ``room`` bytes are full; whole earlier turns fit or are left out, newest first.
-
-    The current turn's question and its latest step are always there, so that the model has something to answer.
-    """
+async def read_tail(
+    db: AsyncSession, session_db_id: int, turn_db_id: int, *, after: Position = START, room: int, tool_output_chars: int
+) -> Tail:
+    """Read backwards from the end of a turn until ``room`` bytes are full or ``after`` is reached."""
+    cuts = Cuts(tool_output_chars)
     rows: list[Row[Any]] = []
-    size, more = 0, True
-    before: tuple[int, int] = (turn_db_id + 1, 0)
-    while more and (size <= room or all(row.turn_db_id == turn_db_id and row.role != "assistant" for row in rows)):
-        page = await messages.list_before(db, session_db_id, before, limit=_PAGE)
-        more = len(page) == _PAGE
-        if page:
-            before = (page[-1].turn_db_id, page[-1].seq)
+    size, unread = 0, None
+    before = Position(turn_db_id + 1, 0)
+    while True:
+        page = await messages.list_before(db, session_db_id, before, after=after, limit=_PAGE + 1)
+        unread = page.pop() if len(page) > _PAGE else None
         rows += page
-        size += sum(_size(row, tool_output_chars) for row in page)
+        size += sum(map(cuts.size, page))
+        if unread is None or (size > room and any(row.role == "assistant" for row in rows)):
+            break
+        before = Position(page[-1].turn_db_id, page[-1].seq)
     rows.reverse()
-    current = [row for row in rows if row.turn_db_id == turn_db_id]
-    earlier = rows[: len(rows) - len(current)]
-    asked, steps = _split(current)
-    unread = False
-    if more and not earlier:  # perhaps the turn began before what was read, and its first row here is no question
-        first = await messages.find_question(db, session_db_id, turn_db_id)
-        unread = first is not None and (not asked or asked[0].seq != first.seq)
-        if first is not None and unread:
-            asked, steps = [first], current
-    room -= sum(_size(row, tool_output_chars) for row in asked)
-    kept_steps, room = _newest(_in_steps(steps), room, tool_output_chars, at_least=1)
-    steps_cut = unread or len(kept_steps) < len(steps)
-    by_turn = [list(turn) for _, turn in groupby(earlier, key=lambda row: row.turn_db_id)]
-    if more and by_turn:
-        del by_turn[0]  # perhaps only its end was read
-    kept_turns, _ = _newest(by_turn, 0 if steps_cut else room, tool_output_chars)
-    turns_cut = more or len(kept_turns) < len(earlier)
-    return Window(tuple(kept_turns), tuple(asked), tuple(kept_steps), turns_cut, steps_cut)
+    question = next((row for row in rows if row.turn_db_id == turn_db_id and row.role == "user"), None)
+    if question is None or after >= Position(turn_db_id, 0) or _is_current(unread, turn_db_id):
+        question = await messages.find_question(db, session_db_id, turn_db_id)
+    older = unread is not None
+    if _is_current(unread, turn_db_id):
+        older = bool(await messages.list_before(db, session_db_id, Position(turn_db_id, 0), after=after, limit=1))
+    return Tail(turn_db_id, tuple(rows), question, unread, older)
 
 
-def cut_output(text: str, limit: int) -> str:
-    """Keep the beginning and the end of a tool's output, with a mark that says how much is left out between."""
-    if len(text) <= limit:
-        return text
-    tail = limit // 3
-    head = limit - tail
-    return f"{text[:head]}\n[… {len(text) - limit} characters are left out here …]\n{text[-tail:]}"
+def _is_current(row: Row[Any] | None, turn_db_id: int) -> bool:
+    return row is not None and row.turn_db_id == turn_db_id
 
 
-def _size(row: Row[Any], tool_output_chars: int) -> int:
-    content = row.content or ""
-    if row.role == "tool":
-        content = cut_output(content, tool_output_chars)
-    others = sum(len((column or "").encode()) for column in (row.tool_calls, row.reasoning))
-    return _FRAME + len(content.encode()) + others
+def fit(tail: Tail, *, room: int, tool_output_chars: int) -> Window:
+    """Choose what fits into ``room`` bytes; whole earlier turns fit or are left out, newest first, then whole steps.
+
+    The current turn's question and its latest step are always there, so that the model has something to answer; where
+    they alone are too long, they are cut.
+    """
+    turns, asked, steps = group(tail)
+    cuts = find_cuts([*asked, *(steps[-1] if steps else ())], room, tool_output_chars)
+    room -= sum(map(cuts.size, asked))
+    kept_steps, room = _newest(steps, room, cuts, at_least=1)
+    steps_cut = len(kept_steps) < len(steps)
+    whole = turns
+    if (unread := tail.unread) is not None:
+        steps_cut |= unread.turn_db_id == tail.turn_db_id and (not asked or unread.seq > asked[-1].seq)
+        if turns and unread.turn_db_id == turns[0][0].turn_db_id:
+            whole = turns[1:]  # of the first only the end was read
+    kept_turns, _ = _newest(whole, 0 if steps_cut else room, cuts)
+    turns_cut = tail.older or len(kept_turns) < len(turns)
+    return Window(_flat(kept_turns), tuple(asked), _flat(kept_steps), turns_cut, steps_cut, cuts)
 
 
-def _split(current: list[Row[Any]]) -> tuple[list[Row[Any]], list[Row[Any]]]:
-    """Part a turn into what opened it and what followed."""
+def group(tail: Tail) -> tuple[list[list[Row[Any]]], list[Row[Any]], list[list[Row[Any]]]]:
+    """Part messages into whole earlier turns, what opened the current one, and its steps.
+
+    A step is an answer with the results of its calls and what was said after them: sent together or not at all.
+    """
+    turns = [list(rows) for _, rows in groupby(tail.rows, key=lambda row: int(row.turn_db_id))]
+    current = turns.pop() if turns and turns[-1][0].turn_db_id == tail.turn_db_id else []
     opened = 0
     while opened < len(current) and current[opened].role == "user":
         opened += 1
-    return current[:opened], current[opened:]
-
-
-def _in_steps(rows: list[Row[Any]]) -> list[list[Row[Any]]]:
-    """Group an answer with the results of its calls and what was said after it: sent together or not at all."""
+    asked = current[:opened]
+    if tail.question is not None and (not asked or asked[0].seq != tail.question.seq):
+        asked, opened = [tail.question], 0
     steps: list[list[Row[Any]]] = []
-    for row in rows:
-        if row.role == "assistant":
+    for row in current[opened:]:
+        if row.role == "assistant" or (row.role == "user" and not steps):
             steps.append([row])
         elif steps:
             steps[-1].append(row)
-    return steps
+    return turns, asked, steps
 
 
 def _newest(
-    groups: Sequence[list[Row[Any]]], room: int, tool_output_chars: int, *, at_least: int = 0
-) -> tuple[list[Row[Any]], int]:
-    """Return the rows of the newest groups that fit, in order, and the room that is left."""
+    groups: Sequence[list[Row[Any]]], room: int, cuts: Cuts, *, at_least: int = 0
+) -> tuple[list[list[Row[Any]]], int]:
+    """Return the newest groups that fit, in order, and the room that is left."""
     kept: list[list[Row[Any]]] = []
-    for group in reversed(groups):
-        size = sum(_size(row, tool_output_chars) for row in group)
+    for rows in reversed(groups):
+        size = sum(map(cuts.size, rows))
         if size > room and len(kept) >= at_least:
             break
-        kept.append(group)
+        kept.append(rows)
         room -= size
-    return [row for group in reversed(kept) for row in group], room
+    return kept[::-1], room
+
+
+def _flat(groups: Sequence[list[Row[Any]]]) -> tuple[Row[Any], ...]:
+    return tuple(row for rows in groups for row in rows)

@@ -1,6 +1,6 @@
 """Keep what model calls used and cost, what models thought, images, and the model of a session.
 
-Revision: agent_0005, after agent_0003.
+Revision: agent_0005, after agent_0004.
 """
 
 from __future__ import annotations

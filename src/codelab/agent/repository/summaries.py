@@ -1,0 +1,36 @@
+"""SQL of the summaries that models are sent in place of older messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import Table, insert, select, tuple_
+
+from codelab.agent.models import ContextSummary
+from codelab.db import new_id, now
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+__all__ = ("add", "find_latest")
+
+summaries = cast("Table", ContextSummary.__table__)
+#: As that of messages: both bounds name the session.
+place = tuple_(summaries.c.session_db_id, summaries.c.turn_db_id, summaries.c.seq)
+
+
+async def add(db: AsyncSession, **values: Any) -> None:
+    """Insert a summary."""
+    await db.execute(insert(summaries).values(id=new_id(), created_at=now(), **values))
+
+
+async def find_latest(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
+    """Return the summary of a session that reaches furthest."""
+    found = await db.execute(
+        select(summaries)
+        .where(place > tuple_(session_db_id, 0, 0), place < tuple_(session_db_id + 1, 0, 0))
+        .order_by(summaries.c.session_db_id.desc(), summaries.c.turn_db_id.desc(), summaries.c.seq.desc())
+        .limit(1)
+    )
+    return found.first()
