@@ -130,7 +130,7 @@ class Principals:
         at = time.monotonic()
         known = self._known.get((find, key))
         if known is None or at - known[0] >= _MAX_AGE:
-            async with self._database.read() as session:
+            async with self._database.peek() as session:
                 found = await find(session, key)
             if found is None:
                 self._known.drop((find, key))
