@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Select, Table, and_, bindparam, func, insert, or_, select, update
@@ -11,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from codelab.agent.models import AgentContext, AgentSwitch, Session, SessionCounter, Turn
 from codelab.agent.repository.turns import ACTIVE
 from codelab.db import new_id, now
+from codelab.db.writer import before_commit
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -115,7 +117,7 @@ async def add(
         "switch_count": 0,
     }
     await db.execute(_ADD_CONTEXT, {"id": new_id(), **context})
-    await add_to_count(db, owner_id, 1)
+    add_to_count(db, owner_id, 1)
     return at
 
 
@@ -123,9 +125,18 @@ def _dialect(db: AsyncSession) -> str:
     return str(db.get_bind().dialect.name)
 
 
-async def add_to_count(db: AsyncSession, owner_id: str, change: int) -> None:
-    """Count live sessions of a person that came or went."""
-    await db.execute(_COUNT[_dialect(db)], {"owner_id": owner_id, "live_sessions": change})
+def add_to_count(db: AsyncSession, owner_id: str, change: int) -> None:
+    """Count live sessions of a person that came or went, at the end of the transaction."""
+    before_commit(db, add_to_count, _write_counts).append((owner_id, change))
+
+
+async def _write_counts(db: AsyncSession, changes: list[tuple[str, int]]) -> None:
+    sums: Counter[str] = Counter()
+    for owner_id, change in changes:
+        sums[owner_id] += change
+    # In one order, so that two processes never wait for each other.
+    rows = [{"owner_id": owner_id, "live_sessions": change} for owner_id, change in sorted(sums.items())]
+    await db.execute(_COUNT[_dialect(db)], rows)
 
 
 async def find(db: AsyncSession, owner_id: str, session_id: str) -> Row[Any] | None:
@@ -176,7 +187,7 @@ async def mark_deleted(db: AsyncSession, session_db_id: int, owner_id: str) -> N
     at = now()
     values = {"deleted_at": at, "updated_at": at, "is_active": False}
     await db.execute(_SET, {"key": session_db_id, **values})
-    await add_to_count(db, owner_id, -1)
+    add_to_count(db, owner_id, -1)
 
 
 async def add_switch(
