@@ -11,7 +11,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from codelab.agent.repository import events
 from codelab.db.faults import is_unavailable
@@ -19,6 +19,7 @@ from codelab.text import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ("EVENT_TYPES", "End", "EventLog", "Subscription")
 
-P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
@@ -198,11 +198,12 @@ class EventLog:
 
     async def newest(self, session_db_id: int) -> int:
         """Return the ``seq`` of the newest event."""
-        return await self._ask(events.newest_seq, session_db_id)
+        newest, _ = await self._position(session_db_id)
+        return newest
 
     async def page(self, session_db_id: int, after: int, limit: int) -> tuple[list[Event], int]:
         """Return the events after a cursor, ``limit`` at most, and the ``seq`` of the newest, which is not older."""
-        page = await self._ask(events.list_after, session_db_id, after, limit)
+        page = await self._after(session_db_id, after, limit)
         return page, await self.newest(session_db_id)
 
     async def follow(
@@ -217,11 +218,14 @@ class EventLog:
         cursor = after
         subscription = subscription or Subscription()
         with self.subscribe(session_db_id, subscription):
-            if not await self._ask(events.is_live, session_db_id):
-                subscription.close(End.DELETED)  # just before there was anybody to tell
             while not subscription.closed:
                 subscription.live = False
-                if page := await self._ask(events.list_after, session_db_id, cursor, PAGE):
+                newest, exists = await self._position(session_db_id)
+                if not exists:
+                    subscription.close(End.DELETED)  # just before there was anybody to tell
+                    break
+                page = await self._after(session_db_id, cursor, PAGE) if cursor < newest else []
+                if page:
                     cursor = page[-1].seq
                     yield page
                     continue
@@ -239,20 +243,28 @@ class EventLog:
                     cursor = fresh[-1].seq
                     yield fresh
             while subscription.end is not None and subscription.end.owes:
-                rest = await self._ask(events.list_after, session_db_id, cursor, PAGE)
+                rest = await self._after(session_db_id, cursor, PAGE)
                 if not rest:
                     break
                 cursor = rest[-1].seq
                 yield rest
 
+    async def _position(self, session_db_id: int) -> tuple[int, bool]:
+        return await self._ask(self._database.peek, lambda db: events.position(db, session_db_id))
+
+    async def _after(self, session_db_id: int, after: int, limit: int) -> list[Event]:
+        return await self._ask(self._database.read, lambda db: events.list_after(db, session_db_id, after, limit))
+
     async def _ask(
-        self, query: Callable[Concatenate[AsyncSession, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+        self,
+        open_session: Callable[[], AbstractAsyncContextManager[AsyncSession]],
+        query: Callable[[AsyncSession], Awaitable[T]],
     ) -> T:
         """Run a query; a database that is away is waited for, so that a reader loses nothing but time."""
         while True:
             try:
-                async with self._database.read() as db:
-                    return await query(db, *args, **kwargs)
+                async with open_session() as db:
+                    return await query(db)
             except Exception as error:
                 if self._closing or not is_unavailable(error):
                     raise

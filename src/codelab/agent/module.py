@@ -14,7 +14,7 @@ from codelab.agent.commands import Commands
 from codelab.agent.log import EventLog
 from codelab.agent.providers import create_client, load_prices
 from codelab.agent.providers.retry import RetryPolicy
-from codelab.agent.readers import Readers
+from codelab.agent.readers import Following, Readers
 from codelab.agent.routes import router
 from codelab.agent.routes.common import mark_replay
 from codelab.agent.sessions import SessionService
@@ -64,7 +64,6 @@ class AgentModule(InitPlugin):
 
     def __init__(self, settings: AgentSettings, *, db_wait: float, still_valid: StillValid | None = None) -> None:
         self._db_wait = db_wait
-        self._send_timeout = settings.send_timeout
         self.database = Database(
             parse_url(settings.db_url, SCHEMA.variable),
             SCHEMA,
@@ -125,6 +124,7 @@ class AgentModule(InitPlugin):
             Job("leases", settings.lease_seconds / 3, self.runner.keep_leases),
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
+        self._following = Following(self.sessions, self.log, self.readers, settings.send_timeout)
         self.queue = QueueService(self.database, transitions)
         self.approvals = ApprovalService(self.database, calls, self.runner, agents)
         self.turns = TurnService(
@@ -152,9 +152,7 @@ class AgentModule(InitPlugin):
             "context": Provide(lambda: self.context, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
-            "log": Provide(lambda: self.log, sync_to_thread=False),
-            "readers": Provide(lambda: self.readers, sync_to_thread=False),
-            "send_timeout": Provide(lambda: self._send_timeout, sync_to_thread=False),
+            "following": Provide(lambda: self._following, sync_to_thread=False),
         }
         return app_config
 

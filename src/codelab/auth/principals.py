@@ -35,7 +35,7 @@ LOCAL_CLIENT_ID = "codelab-local"
 _MAX_AGE = 1.0
 _MAX_ENTRIES = 10_000
 #: Users that one statement asks for.
-_CHUNK = 500
+_CHUNK = 100
 
 
 class _Recent(Generic[V]):
@@ -114,7 +114,7 @@ class Principals:
     async def active_subjects(self, subjects: Collection[str]) -> set[str]:
         """Return which users may still act, as the database says now."""
         wanted, active = list(subjects), set[str]()
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             for first in range(0, len(wanted), _CHUNK):
                 active |= await users.find_active_users(session, wanted[first : first + _CHUNK])
         return active
@@ -130,7 +130,7 @@ class Principals:
         at = time.monotonic()
         known = self._known.get((find, key))
         if known is None or at - known[0] >= _MAX_AGE:
-            async with self._database.read() as session:
+            async with self._database.peek() as session:
                 found = await find(session, key)
             if found is None:
                 self._known.drop((find, key))

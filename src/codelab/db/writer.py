@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy.exc import DBAPIError
 
+from codelab.db.session import InlineSession
 from codelab.db.sqlite_driver import run_inline
 from codelab.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Hashable
 
-    from sqlalchemy import Connection, Executable, Result
+    from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 __all__ = ("Transaction", "Writer", "before_commit", "expect_last", "write_last")
@@ -93,25 +94,6 @@ async def write_last(session: AsyncSession) -> None:
     """Write what units put off to the end of their transaction."""
     for write, items in session.info[_LAST].values():
         await write(session, items)
-
-
-class _Session:
-    """The part of ``AsyncSession`` that repositories use, without its cost: Core statements on one connection."""
-
-    __slots__ = ("_connection", "info")
-
-    def __init__(self, connection: Connection, info: dict[Any, Any]) -> None:
-        self._connection = connection
-        self.info = info
-
-    async def execute(self, statement: Executable, params: Any = None) -> Result[Any]:
-        return self._connection.execute(statement, params)
-
-    async def scalar(self, statement: Executable, params: Any = None) -> Any:
-        return self._connection.scalar(statement, params)
-
-    def get_bind(self) -> Connection:
-        return self._connection
 
 
 class _Job:
@@ -264,7 +246,7 @@ async def _run_on(connection: AsyncConnection, function: Callable[[Connection], 
 def _run(
     batch: list[_Job], ran: list[tuple[_Job, Transaction, Any]], info: dict[Any, Any], connection: Connection
 ) -> None:
-    session = cast("AsyncSession", _Session(connection, info))
+    session = cast("AsyncSession", InlineSession(connection, info))
     for job in batch:
         if not job.future.done():  # else its caller left while the units before it ran
             transaction = Transaction(session)
@@ -272,7 +254,7 @@ def _run(
 
 
 def _run_last(info: dict[Any, Any], connection: Connection) -> None:
-    _drive(write_last(cast("AsyncSession", _Session(connection, info))))
+    _drive(write_last(cast("AsyncSession", InlineSession(connection, info))))
 
 
 def _drive(unit: Awaitable[T]) -> T:

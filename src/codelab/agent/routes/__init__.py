@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import Router
 
 from codelab.agent.routes import agents, events, sessions, socket, turns
-from codelab.agent.routes.common import provide_once, provide_principal
+from codelab.agent.routes.common import AgentRequest
 from codelab.identity import require_scopes
 
 __all__ = ("router",)
@@ -23,6 +23,6 @@ def router() -> Router:
             *socket.HANDLERS,
         ],
         guards=[require_scopes],
-        dependencies={"principal": provide_principal, "once": provide_once},
+        request_class=AgentRequest,
         tags=["agent"],
     )

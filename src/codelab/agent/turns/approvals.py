@@ -143,6 +143,6 @@ class ApprovalService:
 
     async def list_pending(self, principal: Principal, session_id: str) -> list[Approval]:
         """Return what waits for a person in a session, oldest first."""
-        async with self._database.read() as db:
+        async with self._database.peek() as db:
             session = await require_session(db, principal, session_id)
             return [Approval.from_row(row) for row in await approvals.list_pending(db, session.db_id)]

@@ -246,7 +246,7 @@ class Runner:
         """Hand a request that is with the orchestrator to the specialist for it."""
         if session.current_agent != ORCHESTRATOR or turn.steps:
             return session
-        async with self._database.read() as db:
+        async with self._database.peek() as db:
             question = await messages.find_question(db, session.db_id, turn.db_id)
         route = route_by_keywords((question.content or "") if question is not None else "")
 

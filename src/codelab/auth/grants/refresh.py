@@ -53,7 +53,7 @@ class RefreshGrant:
         resource = self._issuing.audiences.check(fields.get("resource"))
         proven = self._inherited.verify(shown)
         old_hash = proven.jti_hash if proven else hash_token(shown)
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             known = await tokens.find_refresh_token(session, old_hash)
         # Another client's token is unknown to this one, so that it learns nothing and harms nobody.
         if known is None or known.client_id != client.client_id or (proven and proven.user_id != known.user_id):
