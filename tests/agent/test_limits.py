@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from codelab.agent import gate
+from codelab.agent.gate import digest
 from codelab.agent.storage import STORAGE
 from codelab.db import parse_url
 from codelab.storage.check import check
-from tests.agent.providers.upstream import STALL, chunks_of, text_answer
+from tests.agent.providers.upstream import STALL, chunks_of, event, text_answer
 from tests.agent.test_steer import queue_of, steer
 from tests.agent.transcripts import END, call, calls_answer, last, text_of, types
 from tests.agent.witness import Witness
@@ -101,8 +101,8 @@ class TestQuestion:
         assert (first["request_type"], first["tool_name"], first["subject"]) == ("limit", *["continue_turn"] * 2)
         assert first["reason"] == "This turn has made 2 model calls, and the limit is 2. Go on?"
         assert second["reason"] == "This turn has made 4 model calls, and the limit is 4. Go on?"
-        digest = gate.digest(session, "ask", "continue_turn", first["arguments"])
-        assert first["details"]["digest"] == told[0]["digest"] == digest
+        bound = digest(session, "ask", "continue_turn", first["arguments"])
+        assert first["details"]["digest"] == told[0]["digest"] == bound
         decided = answer.json()
         assert (decided["status"], decided["decision"], decided["decided_by"]) == ("approved", "approve", ada.id)
         assert decided["decided_at"] > decided["created_at"]
@@ -213,9 +213,16 @@ class TestSteering:
         assert await queue_of(ada, session) == []
 
     async def test_it_is_answered_by_itself_when_it_ends(self, model: Upstream, ada: Person) -> None:
-        """A person ends the turn: the message that was meant for it begins the next."""
-        session, question = await at_limit(ada)
+        """It came in the last model call before the limit: a turn that a person ends there has not taken it."""
+        gate = asyncio.Event()
+        model.play(looping())
+        model.play(text_of("Hm"), gate, looping())
+        session = await ada.session(agent="ask")
+        await ada.say(session, "loop")
+        await ada.until(session, "message.delta")
         await steer(ada, session, "only the names")
+        gate.set()
+        question = await until_asked(ada, session)
         (item,) = await queue_of(ada, session)
         model.play(text_answer("Names."))
         await ada.decide(session, question["approval_id"], "reject")
@@ -283,6 +290,23 @@ class TestTime:
         assert [m["content"] for m in history if m["status"] == "interrupted"] == said
         assert history[-1]["content"] == "Better."
         assert model.bodies[0] == model.bodies[1]
+
+    async def test_what_the_stopped_call_used_counts(
+        self, model: Upstream, start: Callable[..., Awaitable[Running]], with_model: dict[str, Any]
+    ) -> None:
+        """Its tokens may reach another limit, which is asked about before the call is made again."""
+        limits = {"max_turn_seconds": 1, "max_turn_tokens": 100}
+        ada = await (await start(**with_model, **limits)).person()
+        used = {"prompt_tokens": 120, "completion_tokens": 3}
+        model.play(text_of("Well"), event({"choices": [], "usage": used}), STALL)
+        session, tokens = await at_limit(ada)
+        await ada.decide(session, tokens["approval_id"], "approve")
+        seconds = await until_asked(ada, session, 2)
+        await ada.http.post(f"/api/v1/sessions/{session}/cancel")
+
+        assert tokens["arguments"] == {"limit": "tokens", "used": 123, "allowance": 100}
+        assert seconds["arguments"]["limit"] == "seconds"
+        assert len(model.bodies) == 1
 
     async def test_waiting_for_a_client_is_no_work(
         self, model: Upstream, talker: Person, migrated: DatabaseUrls
