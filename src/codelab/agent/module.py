@@ -33,6 +33,7 @@ from codelab.agent.turns import (
     TurnService,
 )
 from codelab.agent.turns.lease import Lease, Leases
+from codelab.agent.turns.limits import TurnLimits
 from codelab.agent.turns.window import ContextLimits
 from codelab.db import Database, Limits, parse_url
 from codelab.db.jobs import Job, Jobs
@@ -87,7 +88,8 @@ class AgentModule(InitPlugin):
         calls = CallTransitions(self.log)
         self.claims = ClaimService(self.database, self.log, calls, self.readers, grace=settings.claim_grace_seconds)
         lease = Lease(settings.lease_seconds)
-        transitions = Transitions(self.log, calls, agents, lease)
+        turn_limits = TurnLimits(settings.max_steps, settings.max_turn_tokens, settings.max_turn_seconds)
+        transitions = Transitions(self.log, calls, agents, lease, turn_limits)
         policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
         prices = load_prices(settings.prices_file)
         caller = ModelCaller(self.database, self.log, transitions, client, policy, lease, prices)
@@ -115,7 +117,7 @@ class AgentModule(InitPlugin):
             caller,
             context,
             Leases(self.database, lease),
-            max_steps=settings.max_steps,
+            limits=turn_limits,
             resumes=settings.on_restart == "resume",
         )
         self._jobs = Jobs(
@@ -126,7 +128,7 @@ class AgentModule(InitPlugin):
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
         self._following = Following(self.sessions, self.log, self.readers, settings.send_timeout)
         self.queue = QueueService(self.database, transitions)
-        self.approvals = ApprovalService(self.database, calls, self.runner, agents)
+        self.approvals = ApprovalService(self.database, transitions, calls, self.runner, agents)
         self.turns = TurnService(
             self.database,
             self.log,
