@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.agent.agents import Agent
+    from codelab.agent.choice import Models
     from codelab.agent.idempotency import Once
     from codelab.agent.log import EventLog
     from codelab.agent.turns import Runner, Transitions
@@ -60,22 +61,26 @@ class SessionService:
         transitions: Transitions,
         runner: Runner,
         agents: Mapping[str, Agent],
+        models: Models,
     ) -> None:
         self._database = database
         self._log = log
         self._transitions = transitions
         self._runner = runner
         self._agents = agents
+        self._models = models
 
     async def create(self, principal: Principal, new: NewSession, once: Once | None = None) -> SessionInfo:
         """Make a session.
 
         Raises:
-            BadRequest: there is no such agent.
+            BadRequest: there is no such agent, or the model is not allowed.
             Conflict: this person has a session with that id.
         """
         if new.agent is not None and new.agent not in self._agents:
             raise BadRequest(f"agent: must be one of {', '.join(self._agents)}", field="agent")
+        if new.model is not None:
+            self._models.check(new.model)
         session_id = new.session_id or new_id()
         agent = new.agent or ORCHESTRATOR
         metadata = new.metadata or {}
@@ -87,11 +92,12 @@ class SessionService:
                 owner_id=principal.subject,
                 title=new.title,
                 agent=agent,
+                model=new.model,
                 metadata=metadata,
             )
-            return None if at is None else SessionInfo.fresh(session_id, new.title, agent, metadata, at)
+            return None if at is None else SessionInfo.fresh(session_id, new, agent, metadata, at)
 
-        values = [new.session_id, new.title, new.agent, metadata]
+        values = [new.session_id, new.title, new.agent, metadata, *([new.model] if new.model else [])]
         made = await write_once(self._database, once, principal, ("sessions",), values, unit, SessionInfo)
         if made is None:  # refused here and not in the unit, whose failure would send its whole batch back
             raise Conflict(f"You have a session {session_id!r} already.", code="session_exists", field="session_id")
@@ -128,10 +134,18 @@ class SessionService:
         return SessionList([SessionInfo.from_row(row) for row in page], total, limit, 0, next_cursor)
 
     async def change(self, principal: Principal, session_id: str, change: SessionChange) -> SessionInfo:
-        """Change the title or the metadata of a session."""
+        """Change the title, the model or the metadata of a session; the next model call asks the model.
+
+        Raises:
+            BadRequest: the model is not allowed.
+        """
         values: dict[str, Any] = {}
         if change.title is not msgspec.UNSET:
             values["title"] = change.title
+        if change.model is not msgspec.UNSET:
+            if change.model is not None:
+                self._models.check(change.model)
+            values["model"] = change.model
         if change.metadata is not msgspec.UNSET:
             values["metadata_json"] = change.metadata
 

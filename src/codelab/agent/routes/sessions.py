@@ -56,7 +56,7 @@ async def change_session(
     principal: NamedDependency[Principal],
     sessions: NamedDependency[SessionService],
 ) -> SessionInfo:
-    """Change the title or the metadata of a session."""
+    """Change the title, the model or the metadata of a session."""
     return await sessions.change(principal, session_id, data)
 
 

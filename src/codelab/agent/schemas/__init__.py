@@ -6,6 +6,7 @@ from codelab.agent.schemas.agents import AgentContextInfo, AgentInfo, AgentList,
 from codelab.agent.schemas.approvals import Approval, ApprovalList, Decision
 from codelab.agent.schemas.context import ContextMessage, ContextView, Summary
 from codelab.agent.schemas.history import EventPage, History, HistoryMessage, LoggedEvent
+from codelab.agent.schemas.models import ModelInfo, ModelList, ModelPrices
 from codelab.agent.schemas.sessions import ActiveTurn, NewSession, SessionChange, SessionInfo, SessionList
 from codelab.agent.schemas.turns import (
     CallId,
@@ -43,6 +44,9 @@ __all__ = (
     "HistoryMessage",
     "LoggedEvent",
     "MessageAccepted",
+    "ModelInfo",
+    "ModelList",
+    "ModelPrices",
     "NewMessage",
     "NewSession",
     "Queue",

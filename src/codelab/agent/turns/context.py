@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from codelab.agent.agents import Agent
+    from codelab.agent.choice import Models
     from codelab.agent.providers import ChatMessage
     from codelab.agent.turns.answer import Answer
     from codelab.agent.turns.summary import Summariser
@@ -68,14 +69,14 @@ class ContextBuilder:
         self,
         database: Database,
         limits: ContextLimits,
+        models: Models,
         *,
-        model: str,
         summariser: Summariser | None = None,
         share: float = 1.0,
     ) -> None:
         self._database = database
         self._limits = limits
-        self._model = model
+        self._models = models
         self._summariser = summariser
         self._share = share
         self._ratios = TokenRatios()
@@ -86,7 +87,7 @@ class ContextBuilder:
         if self._summariser is not None:
             context = await self._shorten(turn, context, self._summariser)
         return ModelRequest(
-            model=self._model,
+            model=context.model,
             messages=context.messages(self._limits.tool_output_chars),
             tools=context.tools,
             temperature=agent.temperature,
@@ -97,7 +98,7 @@ class ContextBuilder:
         """Tell what a model would be sent for a turn now."""
         context = await self._read(session, turn_db_id, agent)
         messages = context.messages(self._limits.tool_output_chars)
-        tokens = round(measure(messages, context.tools) / self._ratios.of(self._model))
+        tokens = round(measure(messages, context.tools) / self._ratios.of(context.model))
         return ContextView.of(session.id, tokens, self._limits.input_tokens, context.summary, messages)
 
     def learn(self, request: ModelRequest, answer: Answer) -> None:
@@ -106,13 +107,14 @@ class ContextBuilder:
             self._ratios.learn(answer.model, measure(request.messages, request.tools), answer.usage.input_tokens)
 
     async def _read(self, session: Row[Any], turn_db_id: int, agent: Agent) -> _Context:
+        model = self._models.choose(session.model, agent.model)
         async with self._database.read() as db:
             summary = await summaries.find_latest(db, session.db_id)
             context = _Context(
-                model=self._model,
+                model=model,
                 prompt=transcript.system_prompt(agent, session.metadata_json.get("instructions")),
                 tools=tuple(TOOLS[name] for name in agent.tools),
-                room=int(self._limits.input_tokens * self._ratios.of(self._model)),
+                room=int(self._limits.input_tokens * self._ratios.of(model)),
                 summary=summary,
                 tail=Tail(turn_db_id, ()),
             )
@@ -128,7 +130,7 @@ class ContextBuilder:
 
     async def _shorten(self, turn: Row[Any], context: _Context, summariser: Summariser) -> _Context:
         """Put a summary in the place of older messages when the window is filled too far."""
-        ratio = self._ratios.of(self._model)
+        ratio = self._ratios.of(context.model)
         cuts = Cuts(self._limits.tool_output_chars)
         tail, most = context.tail, int(context.room * self._share)
         used = context.room - context.left + sum(map(cuts.size, tail.rows))
@@ -140,7 +142,7 @@ class ContextBuilder:
         if not old or (tail.unread is None and sum(map(cuts.size, old)) < context.room // 8):
             return context  # what fills it is new
         summary = await summariser.summarise(
-            turn, self._model, ratio, old, context.summary, more=tail.unread is not None
+            turn, context.model, ratio, old, context.summary, more=tail.unread is not None
         )
         if summary is None:
             return context
