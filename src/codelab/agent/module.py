@@ -12,6 +12,7 @@ from codelab.agent.agents import load_agents
 from codelab.agent.choice import Models
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
+from codelab.agent.images import body_size
 from codelab.agent.log import EventLog
 from codelab.agent.providers import create_client, load_prices
 from codelab.agent.providers.retry import RetryPolicy
@@ -66,6 +67,7 @@ class AgentModule(InitPlugin):
     def __init__(self, settings: AgentSettings, *, db_wait: float, still_valid: StillValid | None = None) -> None:
         self._db_wait = db_wait
         self._send_timeout = settings.send_timeout
+        self.max_message_body = body_size(settings.max_message_bytes, settings.max_image_bytes)
         self.database = Database(
             parse_url(settings.db_url, SCHEMA.variable),
             SCHEMA,
@@ -143,13 +145,14 @@ class AgentModule(InitPlugin):
             self.runner,
             agents,
             max_message_bytes=settings.max_message_bytes,
+            max_image_bytes=settings.max_image_bytes,
             max_result_bytes=settings.max_result_bytes,
         )
         self.commands = Commands(self.turns, self.approvals, self.claims)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the module to an application."""
-        app_config.route_handlers.append(router())
+        app_config.route_handlers.append(router(max_message_body=self.max_message_body))
         app_config.before_send.append(mark_replay)
         app_config.lifespan.append(self._lifespan)
         app_config.dependencies |= {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -12,13 +13,15 @@ from msgspec import Meta
 
 from codelab.agent.agents import ORCHESTRATOR
 from codelab.agent.idempotency import write_once
-from codelab.agent.ownership import require_session
-from codelab.agent.repository import messages, sessions, turns
+from codelab.agent.ownership import PUBLIC_ID, require_session
+from codelab.agent.repository import images, messages, sessions, turns
 from codelab.agent.schemas import (
+    MAX_IMAGES,
     AgentContextInfo,
     CallUsage,
     History,
     HistoryMessage,
+    ImageInfo,
     NewSession,
     SessionChange,
     SessionInfo,
@@ -27,7 +30,7 @@ from codelab.agent.schemas import (
 )
 from codelab.agent.turns.steering import STEERS
 from codelab.db import new_id
-from codelab.errors import BadRequest, Conflict
+from codelab.errors import BadRequest, Conflict, NotFound
 from codelab.text import reject_unstorable
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
 __all__ = ("SessionService",)
 
 T = TypeVar("T")
+#: What names an image of a message.
+NUMBERS = frozenset(map(str, range(MAX_IMAGES)))
 #: What a cursor may hold: what both databases can compare with.
 Key = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
@@ -194,6 +199,20 @@ class SessionService:
             next_cursor=next_cursor,
         )
 
+    async def image(self, principal: Principal, session_id: str, message_id: str, n: str) -> tuple[str, bytes]:
+        """Return an image of a message: its media type and its bytes; ``n`` counts from 0.
+
+        Raises:
+            NotFound: no such session of this person, or no such image in it.
+        """
+        async with self._database.read() as db:
+            session = await require_session(db, principal, session_id)
+            named = re.fullmatch(PUBLIC_ID, message_id) is not None and n in NUMBERS
+            row = await images.find(db, session.db_id, message_id, int(n)) if named else None
+        if row is None:
+            raise NotFound("This session has no such image.", code="unknown_image")
+        return row.media_type, base64.b64decode(row.data)
+
     async def context(self, principal: Principal, session_id: str, *, with_history: bool) -> AgentContextInfo:
         """Return which agent a session is with."""
         async with self._database.read() as db:
@@ -223,6 +242,7 @@ def _history_message(row: Row[Any]) -> HistoryMessage:
         delivery="steer" if STEERS in (row.metadata_json or {}) else None,
         reasoning=_thoughts(row.reasoning) if row.reasoning else None,
         usage=CallUsage.from_row(row),
+        images=msgspec.json.decode(row.images, type=list[ImageInfo]) if row.images else None,
     )
 
 

@@ -162,6 +162,12 @@ class AgentSettings:
         "Largest user message, in bytes of UTF-8.",
         whole(1, 1024 * MEBIBYTE),
     )
+    max_image_bytes: int = variable(
+        "AGENT_RUNTIME__MAX_IMAGE_BYTES",
+        str(5 * MEBIBYTE),
+        "Largest image in a message, in bytes; a message has at most eight.",
+        whole(1024, 64 * MEBIBYTE),
+    )
     max_result_bytes: int = variable(
         "AGENT_RUNTIME__MAX_RESULT_BYTES",
         str(4 * MEBIBYTE),

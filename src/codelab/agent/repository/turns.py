@@ -104,9 +104,9 @@ async def find_newest(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
 
 
 async def list_queued(db: AsyncSession, session_db_id: int) -> list[Row[Any]]:
-    """Return the queued turns of a session with the text of their messages, in their order."""
+    """Return the queued turns of a session with what their messages hold, in their order."""
     statement: Select[Any] = (
-        select(turns.c.id, turns.c.message_id, turns.c.created_at, messages.c.content)
+        select(turns.c.id, turns.c.message_id, turns.c.created_at, messages.c.content, messages.c.images)
         .join(messages, messages.c.id == turns.c.message_id)
         .where(turns.c.session_db_id == session_db_id, turns.c.state == "queued")
         .order_by(turns.c.db_id)

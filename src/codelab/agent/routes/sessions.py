@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import delete, get, patch, post
+from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
@@ -16,6 +16,9 @@ from codelab.agent.turns import ContextService
 from codelab.identity import Principal
 
 __all__ = ("HANDLERS",)
+
+#: What a person sent may be made to look like anything: nothing of it is to be run or shown in place.
+INERT = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
 @post("/sessions", summary="Make a session")
@@ -80,6 +83,25 @@ async def get_history(
     return await sessions.history(principal, session_id, limit=limit, cursor=cursor)
 
 
+@get(
+    "/sessions/{session_id:str}/messages/{message_id:str}/images/{n:str}",
+    summary="One image of a message",
+    media_type="application/octet-stream",
+)
+async def get_image(
+    session_id: FromPath[str],
+    message_id: FromPath[str],
+    n: FromPath[str],
+    principal: NamedDependency[Principal],
+    sessions: NamedDependency[SessionService],
+) -> Response[bytes]:
+    """Return the bytes of an image, in a form that no browser takes for a page."""
+    media_type, data = await sessions.image(principal, session_id, message_id, n)
+    name = f"image-{n}.{media_type.removeprefix('image/')}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'} | INERT
+    return Response(data, media_type=media_type, headers=headers)
+
+
 @get("/sessions/{session_id:str}/context", summary="What the model sees")
 async def get_context(
     session_id: FromPath[str], principal: NamedDependency[Principal], context: NamedDependency[ContextService]
@@ -88,4 +110,13 @@ async def get_context(
     return await context.get(principal, session_id)
 
 
-HANDLERS = (create_session, list_sessions, get_session, change_session, delete_session, get_history, get_context)
+HANDLERS = (
+    create_session,
+    list_sessions,
+    get_session,
+    change_session,
+    delete_session,
+    get_history,
+    get_image,
+    get_context,
+)

@@ -23,7 +23,7 @@ from codelab.agent.schemas import (
 from codelab.agent.turns import ApprovalService, ClaimService, QueueService, TurnService
 from codelab.identity import Principal
 
-__all__ = ("HANDLERS",)
+__all__ = ("HANDLERS", "MESSAGE_HANDLERS")
 
 
 @post("/sessions/{session_id:str}/messages", status_code=202, summary="Send a message")
@@ -35,7 +35,7 @@ async def post_message(
     once: NamedDependency[Once | None],
 ) -> MessageAccepted:
     """Take a user's message."""
-    return await turns.post_message(principal, session_id, data.content, data.delivery, once)
+    return await turns.post_message(principal, session_id, data.content, data.delivery, once, images=data.images)
 
 
 @post("/sessions/{session_id:str}/tool-calls/{call_id:str}/claim", status_code=200, summary="Claim a tool call")
@@ -124,8 +124,9 @@ async def remove_from_queue(
     return await queue.remove(principal, session_id, turn_id)
 
 
+#: Apart from the others: its body may be larger.
+MESSAGE_HANDLERS = (post_message,)
 HANDLERS = (
-    post_message,
     claim_call,
     post_tool_result,
     list_pending_approvals,

@@ -14,6 +14,7 @@ from codelab.agent.schemas import ContextView
 from codelab.agent.tools import TOOLS
 from codelab.agent.turns import transcript
 from codelab.agent.turns.cutting import Cuts, measure
+from codelab.agent.turns.pictures import choose_images, name_images, read_images
 from codelab.agent.turns.summary import find_old
 from codelab.agent.turns.tokens import TokenRatios
 from codelab.agent.turns.window import START, Position, Tail, fit, read_tail
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
     from codelab.agent.agents import Agent
     from codelab.agent.choice import Models
-    from codelab.agent.providers import ChatMessage
+    from codelab.agent.providers import ChatMessage, Image
     from codelab.agent.turns.answer import Answer
     from codelab.agent.turns.summary import Summariser
-    from codelab.agent.turns.window import ContextLimits
+    from codelab.agent.turns.window import ContextLimits, Window
     from codelab.db import Database
     from codelab.identity import Principal
 
@@ -53,10 +54,13 @@ class _Context(msgspec.Struct, frozen=True):
         """Return how many bytes there are for messages."""
         return self.room - measure(self.head, self.tools)
 
-    def messages(self, tool_output_chars: int) -> tuple[ChatMessage, ...]:
+    def window(self, tool_output_chars: int) -> Window:
+        """Return what fits of the messages."""
+        return fit(self.tail, room=self.left, tool_output_chars=tool_output_chars)
+
+    def messages(self, window: Window, images: Mapping[str, tuple[Image, ...]]) -> tuple[ChatMessage, ...]:
         """Return the whole transcript."""
-        window = fit(self.tail, room=self.left, tool_output_chars=tool_output_chars)
-        return transcript.build(self.head, window, model=self.model)
+        return transcript.build(self.head, window, images, model=self.model)
 
 
 class ContextBuilder:
@@ -86,9 +90,12 @@ class ContextBuilder:
         context = await self._read(session, turn.db_id, agent)
         if self._summariser is not None:
             context = await self._shorten(turn, context, self._summariser)
+        window = context.window(self._limits.tool_output_chars)
+        async with self._database.read() as db:
+            images = await read_images(db, await choose_images(db, session.db_id, turn.db_id, window))
         return ModelRequest(
             model=context.model,
-            messages=context.messages(self._limits.tool_output_chars),
+            messages=context.messages(window, images),
             tools=context.tools,
             temperature=agent.temperature,
             max_output_tokens=self._limits.output_tokens,
@@ -97,7 +104,10 @@ class ContextBuilder:
     async def view(self, session: Row[Any], turn_db_id: int, agent: Agent) -> ContextView:
         """Tell what a model would be sent for a turn now."""
         context = await self._read(session, turn_db_id, agent)
-        messages = context.messages(self._limits.tool_output_chars)
+        window = context.window(self._limits.tool_output_chars)
+        async with self._database.read() as db:
+            images = name_images(await choose_images(db, session.db_id, turn_db_id, window))
+        messages = context.messages(window, images)
         tokens = round(measure(messages, context.tools) / self._ratios.of(context.model))
         return ContextView.of(session.id, tokens, self._limits.input_tokens, context.summary, messages)
 
