@@ -103,7 +103,7 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
     )
     app.state.auth = auth
     app.state.agent = agent
-    app.state.max_body = max_body
+    app.state.max_body = max(max_body, agent.max_message_body)
     known = AllowedHosts(auth.surround(Handshakes(app.asgi_handler)), issuer, settings.server.allowed_hosts)
     app.state.observer = app.asgi_handler = Observer(known, metrics)
     return app

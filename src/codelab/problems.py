@@ -19,17 +19,22 @@ from sqlalchemy.exc import DBAPIError
 from codelab.db.faults import is_unavailable
 from codelab.db.types import new_id
 from codelab.errors import BadRequest, CodelabError, Unavailable
+from codelab.text import scrub
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scope, Send
 
-__all__ = ("EXCEPTION_HANDLERS", "PROBLEM_JSON", "Handshakes", "describe", "document", "note_refusal")
+__all__ = ("EXCEPTION_HANDLERS", "PROBLEM_JSON", "Handshakes", "describe", "document", "name_member", "note_refusal")
 
 PROBLEM_JSON = "application/problem+json"
 _START, _BODY = "websocket.http.response.start", "websocket.http.response.body"
 #: Where a scope keeps why its handshake was refused.
 _REFUSAL = "codelab.refusal"
-_MISSING = re.compile(r"missing required field `(.+?)`")
+#: What msgspec says of an object as a whole, where a member of it is meant.
+_MEMBERS = (
+    (re.compile(r"missing required field `(.+?)`"), "is required"),
+    (re.compile(r"contains unknown field `(.*?)`"), "is not a member of it"),
+)
 logger = logging.getLogger(__name__)
 
 _FAMILY: tuple[type[CodelabError], ...] = (CodelabError, *CodelabError.__subclasses__())
@@ -78,14 +83,22 @@ def _read_http(error: HTTPException) -> CodelabError:
         field = str(first.get("key", "")).removeprefix("data.") or None
         field = None if field == "data" else field
         message = str(first.get("message", detail)).partition(" - at `")[0]
-        if field is None and (missing := _MISSING.search(message)):
-            field, message = missing.group(1), "is required"
+        field, message = name_member(field, message)
         detail = f"{field}: {message}" if field else f"The body does not fit: {message}"
     elif status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         detail = "The body is larger than this server takes."
     elif status == HTTPStatus.BAD_REQUEST:
         detail = detail.partition("\n")[0]
     return _KINDS[status](detail, field=field, headers=dict(error.headers or {}))
+
+
+def name_member(field: str | None, message: str) -> tuple[str | None, str]:
+    """Say of the member what the message says of its object; ``field`` is the object, None the whole body."""
+    for pattern, problem in _MEMBERS:
+        if found := pattern.search(message):
+            name = scrub(found[1])
+            return (f"{field}.{name}" if field else name), problem
+    return field, message
 
 
 def _read_bug(error: Exception) -> CodelabError:
@@ -95,6 +108,8 @@ def _read_bug(error: Exception) -> CodelabError:
         return Unavailable("The database does not answer; try again.", headers={"Retry-After": "1"})
     if isinstance(error, RecursionError):
         return BadRequest("The body is nested too deeply.")
+    if isinstance(error, UnicodeEncodeError):  # msgspec cannot look up a lone surrogate, see ``read_json``
+        return BadRequest("The body has a member whose name is no text.")
     logger.error("an error that nobody expected", exc_info=error)
     return CodelabError("Something went wrong here; the server's log has the details.")
 

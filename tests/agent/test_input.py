@@ -185,8 +185,9 @@ async def test_sizes(ada: Person, migrated: DatabaseUrls) -> None:
             body = {"call_id": "c", member: "x" * (4 * mebibyte + 1)}
             answer = await ada.http.post(f"/api/v1/sessions/{session}/tool-results", json=body)
             assert assert_problem(answer, member, status=413)["field"] == member
-        huge = await ada.http.post(url, content=b" " * (32 * mebibyte), headers=JSON)
-        assert_problem(huge, "32 MiB", status=413)
+        for other in (f"/api/v1/sessions/{session}/tool-results", "/api/v1/sessions"):
+            huge = await ada.http.post(other, content=b" " * (32 * mebibyte), headers=JSON)
+            assert_problem(huge, "32 MiB", status=413)
         for empty in ("", " ", "\n\t\r ", "\u3000"):
             assert assert_problem(await ada.http.post(url, json={"content": empty}), empty)["field"] == "content"
         assert await witness.counts() == before

@@ -41,6 +41,7 @@ class TestCreate:
             "last_seq": 0,
             "active_turn": None,
             "usage": None,
+            "model": None,
         }
 
     @pytest.mark.parametrize("raw", [None, b"{}", b"null"], ids=["no body", "empty object", "null"])

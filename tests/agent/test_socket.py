@@ -180,14 +180,14 @@ class TestBadInput:
 
     async def test_what_is_too_large(self, start: Callable[..., Awaitable[Running]]) -> None:
         """A message over its limit is refused with 413 and the socket lives; a frame that no command needs ends it."""
-        running = await start(max_message_bytes=1000, max_result_bytes=2000)
+        running = await start(max_message_bytes=1000, max_result_bytes=2000, max_image_bytes=1024)
         ada = await running.person()
         session = await ada.session()
         async with socket_of(ada, session) as socket:
             error = (await socket.ask("message.send", content="x" * 1001))["error"]
             assert (error["status"], error["code"], error["field"]) == (413, "content_too_large", "content")
             assert (await socket.ask("ping"))["ok"]
-            await socket.connection.send("x" * (2000 * 6 + 64 * 1024 + 1))
+            await socket.connection.send("x" * (1000 * 6 + 8 * 1368 + 64 * 1024 + 1))
             code, _ = await socket.closed()
 
         assert code == 1009

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ("Witness",)
 
-_COUNTED = ("sessions", "session_counters", "messages", "turns", "tool_calls", "pending_approvals", "session_events")
+_COUNTED = (
+    "sessions",
+    "session_counters",
+    "messages",
+    "message_images",
+    "turns",
+    "tool_calls",
+    "pending_approvals",
+    "session_events",
+)
 
 
 class Witness:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ LOGIN = {"grant_type": "password", "client_id": "codelab-flutter-app", "username
 
 
 async def fill(server: Running) -> None:
-    """Hold turns with answers, calls, an approval that is decided and one that waits; rotate refresh tokens; fold."""
+    """Hold turns with images, answers, calls, an approval decided and one that waits; rotate refresh tokens; fold."""
     login = await server.http.post("/oauth/token", data={**LOGIN, "password": "correct horse battery"})
     assert login.status_code == 200, login.text
     refresh = login.json()["refresh_token"]
@@ -31,6 +32,8 @@ async def fill(server: Running) -> None:
     said = await ada.session(agent="ask")
     await ada.say(said, "count to 5")
     await ada.until(said, *END)
+    picture = {"media_type": "image/gif", "data": base64.b64encode(b"GIF89a and more").decode()}
+    await ada.until(said, *END, turn=(await ada.say(said, "what is this", images=[picture] * 2))["turn_id"])
     decided = await ada.session(agent="coder")
     await ada.say(decided, "create hello.py that prints hi")
     waiting = await ada.until(decided, "turn.waiting")

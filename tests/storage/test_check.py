@@ -88,6 +88,8 @@ DAMAGES: Sequence[tuple[str, str, str, bool]] = [
     ("DELETE FROM session_counters", "session_counters", "number of sessions", True),
     ("DELETE FROM messages WHERE role = 'tool'", "tool_calls", "without a result message", False),
     ("DELETE FROM agent_contexts", "orphans", "have no agent", False),
+    ("DELETE FROM message_images WHERE n = 1", "images", "tell of other images", False),
+    ("UPDATE messages SET images = NULL", "images", "tell of other images", False),
     ("DELETE FROM messages WHERE role = 'user'", "orphans", "have lost the message that began them", False),
     ("UPDATE messages SET status = 'streaming' WHERE role = 'assistant'", "messages", "still streaming", False),
     ("UPDATE tool_calls SET state = 'requested'", "tool_calls", "of ended turns have no result", False),

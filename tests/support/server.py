@@ -55,9 +55,9 @@ class Person:
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 
-    async def say(self, session: str, content: str) -> dict[str, Any]:
+    async def say(self, session: str, content: str, **body: Any) -> dict[str, Any]:
         """Send a message and return its acknowledgement."""
-        answer = await self.http.post(f"/api/v1/sessions/{session}/messages", json={"content": content})
+        answer = await self.http.post(f"/api/v1/sessions/{session}/messages", json={"content": content} | body)
         assert answer.status_code == 202, answer.text
         accepted: dict[str, Any] = answer.json()
         return accepted

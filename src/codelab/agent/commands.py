@@ -57,7 +57,9 @@ class Commands:
         turns = self._turns
         match command:
             case frames.SendMessage():
-                return await turns.post_message(principal, session_id, command.content, command.delivery, once)
+                return await turns.post_message(
+                    principal, session_id, command.content, command.delivery, once, images=command.images
+                )
             case frames.ClaimCall():
                 holder = command.client_id or client
                 return await self._claims.claim(principal, session_id, command.call_id, holder, once)

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from codelab.agent.schemas import CallId, ClientId, Decision, NewMessage, SwitchRequest, ToolResult
 from codelab.errors import BadRequest
-from codelab.problems import document
+from codelab.problems import document, name_member
 from codelab.text import Input, scrub
 from codelab.web import read_json
 
@@ -134,20 +134,19 @@ def read_frame(raw: str | bytes) -> Command:
         return msgspec.convert(value, FRAMES[kind])
     except BadRequest as error:
         raise FrameError(error, frame_id) from None
+    except UnicodeEncodeError:
+        raise FrameError(BadRequest("The frame has a member whose name is no text."), frame_id) from None
     except msgspec.ValidationError as error:
         raise FrameError(_explain(str(error)), frame_id) from None
 
 
-_MISSING = re.compile(r"missing required field `(\w+)`")
 _AT = re.compile(r"^(.*) - at `\$\.?([^`]*)`$", re.DOTALL)
 
 
 def _explain(message: str) -> BadRequest:
-    if missing := _MISSING.search(message):
-        return BadRequest(f"{missing[1]}: is required", field=missing[1])
     found = _AT.match(message)
-    problem, field = (found[1], found[2]) if found else (message, "")
-    return BadRequest(f"{field}: {problem}" if field else problem, field=scrub(field) or None)
+    field, problem = name_member(found[2] if found else None, found[1] if found else message)
+    return BadRequest(f"{field}: {problem}" if field else problem, field=scrub(field) if field else None)
 
 
 def reply_frame(frame_id: str, result: Any, *, replayed: bool) -> str:

@@ -9,8 +9,10 @@ from litestar.di import Provide
 from litestar.plugins import InitPlugin
 
 from codelab.agent.agents import load_agents
+from codelab.agent.choice import Models
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
+from codelab.agent.images import body_size
 from codelab.agent.log import EventLog
 from codelab.agent.providers import create_client, load_prices
 from codelab.agent.providers.retry import RetryPolicy
@@ -65,6 +67,7 @@ class AgentModule(InitPlugin):
 
     def __init__(self, settings: AgentSettings, *, db_wait: float, still_valid: StillValid | None = None) -> None:
         self._db_wait = db_wait
+        self.max_message_body = body_size(settings.max_message_bytes, settings.max_image_bytes)
         self.database = Database(
             parse_url(settings.db_url, SCHEMA.variable),
             SCHEMA,
@@ -81,7 +84,9 @@ class AgentModule(InitPlugin):
             )
         except ValueError as error:
             raise StartError(f"AGENT_RUNTIME__LLM_PROXY_URL or AGENT_RUNTIME__LLM_API_KEY: {error}") from None
-        model = (settings.llm_model or FAKE_MODEL) if settings.llm_proxy_url else FAKE_MODEL
+        models = _find_models(settings)
+        if settings.llm_proxy_url:  # the offline model answers for every agent
+            models.check_agents(agents.values())
         self.log = EventLog(self.database)
         self.readers = Readers(still_valid)
         self.upkeep = Upkeep("agent", lambda: clean(self.database, settings))
@@ -106,7 +111,12 @@ class AgentModule(InitPlugin):
         )
         share = settings.summarise_at
         context = ContextBuilder(
-            self.database, limits, model=model, summariser=summariser if share else None, share=share or 1.0
+            self.database, limits, models, summariser=summariser if share else None, share=share or 1.0
+        )
+        self._models = models.describe(
+            owner=settings.llm_provider if settings.llm_proxy_url else FAKE_MODEL,
+            context_tokens=settings.llm_context_tokens,
+            prices=prices,
         )
         self.context = ContextService(self.database, context, agents)
         self.runner = Runner(
@@ -125,7 +135,7 @@ class AgentModule(InitPlugin):
             Job("claims", CHECK_CLAIMS, self.claims.release_abandoned),
             Job("leases", settings.lease_seconds / 3, self.runner.keep_leases),
         )
-        self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
+        self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents, models)
         self._following = Following(self.sessions, self.log, self.readers, settings.send_timeout)
         self.queue = QueueService(self.database, transitions)
         self.approvals = ApprovalService(self.database, transitions, calls, self.runner, agents)
@@ -137,13 +147,14 @@ class AgentModule(InitPlugin):
             self.runner,
             agents,
             max_message_bytes=settings.max_message_bytes,
+            max_image_bytes=settings.max_image_bytes,
             max_result_bytes=settings.max_result_bytes,
         )
         self.commands = Commands(self.turns, self.approvals, self.claims)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the module to an application."""
-        app_config.route_handlers.append(router())
+        app_config.route_handlers.append(router(max_message_body=self.max_message_body))
         app_config.before_send.append(mark_replay)
         app_config.lifespan.append(self._lifespan)
         app_config.dependencies |= {
@@ -152,6 +163,7 @@ class AgentModule(InitPlugin):
             "claims": Provide(lambda: self.claims, sync_to_thread=False),
             "commands": Provide(lambda: self.commands, sync_to_thread=False),
             "context": Provide(lambda: self.context, sync_to_thread=False),
+            "models": Provide(lambda: self._models, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
             "following": Provide(lambda: self._following, sync_to_thread=False),
@@ -185,3 +197,10 @@ class AgentModule(InitPlugin):
             await self.upkeep.stop()
             await self.runner.stop()
             await self.database.stop()
+
+
+def _find_models(settings: AgentSettings) -> Models:
+    """Find which models there are; without a server the offline one alone."""
+    if not settings.llm_proxy_url or not settings.llm_model:
+        return Models(FAKE_MODEL)
+    return Models(settings.llm_model, settings.llm_models or settings.llm_fallback_models)

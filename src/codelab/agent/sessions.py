@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -12,13 +13,15 @@ from msgspec import Meta
 
 from codelab.agent.agents import ORCHESTRATOR
 from codelab.agent.idempotency import write_once
-from codelab.agent.ownership import require_session
-from codelab.agent.repository import messages, sessions, turns
+from codelab.agent.ownership import PUBLIC_ID, require_session
+from codelab.agent.repository import images, messages, sessions, turns
 from codelab.agent.schemas import (
+    MAX_IMAGES,
     AgentContextInfo,
     CallUsage,
     History,
     HistoryMessage,
+    ImageInfo,
     NewSession,
     SessionChange,
     SessionInfo,
@@ -27,7 +30,7 @@ from codelab.agent.schemas import (
 )
 from codelab.agent.turns.steering import STEERS
 from codelab.db import new_id
-from codelab.errors import BadRequest, Conflict
+from codelab.errors import BadRequest, Conflict, NotFound
 from codelab.text import reject_unstorable
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.agent.agents import Agent
+    from codelab.agent.choice import Models
     from codelab.agent.idempotency import Once
     from codelab.agent.log import EventLog
     from codelab.agent.turns import Runner, Transitions
@@ -46,6 +50,8 @@ if TYPE_CHECKING:
 __all__ = ("SessionService",)
 
 T = TypeVar("T")
+#: What names an image of a message.
+NUMBERS = frozenset(map(str, range(MAX_IMAGES)))
 #: What a cursor may hold: what both databases can compare with.
 Key = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
@@ -60,22 +66,26 @@ class SessionService:
         transitions: Transitions,
         runner: Runner,
         agents: Mapping[str, Agent],
+        models: Models,
     ) -> None:
         self._database = database
         self._log = log
         self._transitions = transitions
         self._runner = runner
         self._agents = agents
+        self._models = models
 
     async def create(self, principal: Principal, new: NewSession, once: Once | None = None) -> SessionInfo:
         """Make a session.
 
         Raises:
-            BadRequest: there is no such agent.
+            BadRequest: there is no such agent, or the model is not allowed.
             Conflict: this person has a session with that id.
         """
         if new.agent is not None and new.agent not in self._agents:
             raise BadRequest(f"agent: must be one of {', '.join(self._agents)}", field="agent")
+        if new.model is not None:
+            self._models.check(new.model)
         session_id = new.session_id or new_id()
         agent = new.agent or ORCHESTRATOR
         metadata = new.metadata or {}
@@ -87,11 +97,12 @@ class SessionService:
                 owner_id=principal.subject,
                 title=new.title,
                 agent=agent,
+                model=new.model,
                 metadata=metadata,
             )
-            return None if at is None else SessionInfo.fresh(session_id, new.title, agent, metadata, at)
+            return None if at is None else SessionInfo.fresh(session_id, new, agent, metadata, at)
 
-        values = [new.session_id, new.title, new.agent, metadata]
+        values = [new.session_id, new.title, new.agent, metadata, *([new.model] if new.model else [])]
         made = await write_once(self._database, once, principal, ("sessions",), values, unit, SessionInfo)
         if made is None:  # refused here and not in the unit, whose failure would send its whole batch back
             raise Conflict(f"You have a session {session_id!r} already.", code="session_exists", field="session_id")
@@ -128,10 +139,18 @@ class SessionService:
         return SessionList([SessionInfo.from_row(row) for row in page], total, limit, 0, next_cursor)
 
     async def change(self, principal: Principal, session_id: str, change: SessionChange) -> SessionInfo:
-        """Change the title or the metadata of a session."""
+        """Change the title, the model or the metadata of a session; the next model call asks the model.
+
+        Raises:
+            BadRequest: the model is not allowed.
+        """
         values: dict[str, Any] = {}
         if change.title is not msgspec.UNSET:
             values["title"] = change.title
+        if change.model is not msgspec.UNSET:
+            if change.model is not None:
+                self._models.check(change.model)
+            values["model"] = change.model
         if change.metadata is not msgspec.UNSET:
             values["metadata_json"] = change.metadata
 
@@ -180,6 +199,20 @@ class SessionService:
             next_cursor=next_cursor,
         )
 
+    async def image(self, principal: Principal, session_id: str, message_id: str, n: str) -> tuple[str, bytes]:
+        """Return an image of a message: its media type and its bytes; ``n`` counts from 0.
+
+        Raises:
+            NotFound: no such session of this person, or no such image in it.
+        """
+        async with self._database.read() as db:
+            session = await require_session(db, principal, session_id)
+            named = re.fullmatch(PUBLIC_ID, message_id) is not None and n in NUMBERS
+            row = await images.find(db, session.db_id, message_id, int(n)) if named else None
+        if row is None:
+            raise NotFound("This session has no such image.", code="unknown_image")
+        return row.media_type, base64.b64decode(row.data)
+
     async def context(self, principal: Principal, session_id: str, *, with_history: bool) -> AgentContextInfo:
         """Return which agent a session is with."""
         async with self._database.peek() as db:
@@ -209,6 +242,7 @@ def _history_message(row: Row[Any]) -> HistoryMessage:
         delivery="steer" if STEERS in (row.metadata_json or {}) else None,
         reasoning=_thoughts(row.reasoning) if row.reasoning else None,
         usage=CallUsage.from_row(row),
+        images=msgspec.json.decode(row.images, type=list[ImageInfo]) if row.images else None,
     )
 
 

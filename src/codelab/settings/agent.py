@@ -36,6 +36,18 @@ def _thinking(value: str) -> str:
         raise ValueError("default, adaptive, off or a number of tokens from 1024 is expected") from None
 
 
+def _model(value: str) -> str | None:
+    """Read the name of a model, as long as the database keeps one."""
+    if len(value) > 255:
+        raise ValueError("a name of at most 255 characters is expected")
+    return value or None
+
+
+def _models(value: str) -> tuple[str, ...]:
+    """Read names of models by comma."""
+    return tuple(model for name in names(value) if (model := _model(name)))
+
+
 @dataclass(frozen=True)
 class AgentSettings:
     """Settings of module ``agent``; the names are those of the reference system where it has them."""
@@ -76,7 +88,13 @@ class AgentSettings:
         "AGENT_RUNTIME__LLM_API_KEY", "", "Key sent to that server.", optional, secret=True
     )
     llm_model: str | None = variable(
-        "AGENT_RUNTIME__LLM_MODEL", "", "Model to ask for; required with `AGENT_RUNTIME__LLM_PROXY_URL`.", optional
+        "AGENT_RUNTIME__LLM_MODEL", "", "Model to ask for; required with `AGENT_RUNTIME__LLM_PROXY_URL`.", _model
+    )
+    llm_models: tuple[str, ...] = variable(
+        "AGENT_RUNTIME__LLM_MODELS",
+        "",
+        "Models of the same server, by comma, that sessions may choose beside that one. Unset: the fallback models.",
+        _models,
     )
     llm_idle_timeout: float = variable(
         "AGENT_RUNTIME__LLM_IDLE_TIMEOUT",
@@ -88,7 +106,7 @@ class AgentSettings:
         "AGENT_RUNTIME__LLM_FALLBACK_MODELS",
         "",
         "Models of the same server, by comma, that are asked in order when the first is not to be had.",
-        names,
+        _models,
     )
     llm_retries: int = variable(
         "AGENT_RUNTIME__LLM_RETRIES",
@@ -143,6 +161,12 @@ class AgentSettings:
         str(MEBIBYTE),
         "Largest user message, in bytes of UTF-8.",
         whole(1, 1024 * MEBIBYTE),
+    )
+    max_image_bytes: int = variable(
+        "AGENT_RUNTIME__MAX_IMAGE_BYTES",
+        str(5 * MEBIBYTE),
+        "Largest image in a message, in bytes; a message has at most eight.",
+        whole(1024, 64 * MEBIBYTE),
     )
     max_result_bytes: int = variable(
         "AGENT_RUNTIME__MAX_RESULT_BYTES",

@@ -180,7 +180,7 @@ def test_the_transcript_has_the_form_of_the_messages_api() -> None:
 
     assert body["system"] == [text("be brief", cache_control=CACHED)]
     assert body["messages"] == [
-        {"role": "user", "content": [text("\ufffd first"), text("second")]},
+        {"role": "user", "content": [text("\ufffd first"), text("second", cache_control=CACHED)]},
         {
             "role": "assistant",
             "content": [

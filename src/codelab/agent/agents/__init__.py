@@ -28,10 +28,14 @@ class _FrontMatter(msgspec.Struct, forbid_unknown_fields=True):
     tools: tuple[str, ...]
     path_rules: dict[str, str] = {}
     temperature: float | None = None
+    model: str | None = None
 
 
 class Agent(msgspec.Struct, frozen=True):
-    """One specialist. ``path_rules`` maps a tool to the regular expression that its path must match whole."""
+    """One specialist. ``path_rules`` maps a tool to the regular expression that its path must match whole.
+
+    ``model`` is the one that it asks for, ``file`` where it is defined.
+    """
 
     name: str
     title: str
@@ -40,6 +44,8 @@ class Agent(msgspec.Struct, frozen=True):
     path_rules: dict[str, re.Pattern[str]]
     temperature: float | None
     prompt: str
+    file: str
+    model: str | None = None
 
 
 @cache
@@ -78,4 +84,6 @@ def _parse(file: Traversable) -> Agent:
         path_rules=rules,
         temperature=matter.temperature,
         prompt=parts.group(2).strip(),
+        file=file.name,
+        model=matter.model,
     )

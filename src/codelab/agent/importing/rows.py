@@ -40,8 +40,14 @@ class SessionRows(SessionLog):
     def _turn(self, turn: TurnRecord) -> None:
         self.switch_until(turn.at)
         turn_id, message_id = new_id(), self.own(turn.message_id)
-        created = {"message_id": message_id, "turn_id": turn_id, "role": "user", "content": turn.content}
-        created["delivery"] = "queue"
+        created = {
+            "message_id": message_id,
+            "turn_id": turn_id,
+            "role": "user",
+            "content": turn.content,
+            "delivery": "queue",
+            "images": [],
+        }
         seq = self.event("message.created", turn.at, created)
         self.message(message_id, seq, "user", turn.content, turn.at, metadata_json=turn.metadata)
         self.event("turn.started", turn.at, {"turn_id": turn_id, "message_id": message_id, "agent": self._agent})

@@ -31,7 +31,8 @@ Block = dict[str, Any]
 def encode_request(request: ModelRequest, *, thinking: str = "default", temperature: bool = True) -> bytes:
     """Write the body of ``POST /v1/messages``.
 
-    The tools, the system prompt and the whole transcript end in a mark for the provider's cache.
+    The tools, the system prompt, the whole transcript, and what of it was sent before end in marks for the provider's
+    cache: four, which is as many as it takes.
     """
     messages = _encode_messages(request.messages)
     mode = _thinking(thinking, messages)
@@ -92,8 +93,12 @@ def _encode_messages(messages: Sequence[ChatMessage]) -> list[Block]:
     last = encoded[-1]["content"][-1]
     if encoded[-1]["role"] == "assistant" and last["type"] == "text":
         last["text"] = last["text"].rstrip()
-    if "thinking" not in last["type"]:  # thinking cannot be marked
-        last.update(_CACHED)
+    # The second mark is where the request before this one ended: the provider looks back only 20 blocks from a mark for
+    # what it has, and the calls and results of one step may be more.
+    asked = [message for message in encoded[:-1] if message["role"] == "user"]
+    for each in (*asked[-1:], encoded[-1]):
+        if "thinking" not in each["content"][-1]["type"]:  # thinking cannot be marked
+            each["content"][-1].update(_CACHED)
     return encoded
 
 

@@ -11,7 +11,7 @@ from codelab.agent.providers.fake_intents import COUNT_LIMIT, PlannedCall, Step,
 from codelab.agent.providers.fake_reports import Outcome, read_outcome, report
 
 if TYPE_CHECKING:
-    from codelab.agent.providers.base import ChatMessage, ModelRequest
+    from codelab.agent.providers.base import ChatMessage, Image, ModelRequest
 
 __all__ = ("Reply", "answer")
 
@@ -60,6 +60,15 @@ def answer(request: ModelRequest) -> Reply:
     sentence = (messages[start].content or "") if start >= 0 else ""
     if asked := _SUMMARY.match(sentence):  # as turns/summary.py asks
         return Reply(f"I cannot sum up what was said. {asked[1]} older records of this session are left out here.")
+    reply = _answer(request, sentence, start)
+    images = messages[start].images if start == len(messages) - 1 else ()
+    if not images:
+        return reply
+    seen = _see(images)
+    return Reply(f"{seen}\n\n{reply.text}" if reply.calls or parse(sentence) else seen, reply.calls, reply.thought)
+
+
+def _answer(request: ModelRequest, sentence: str, start: int) -> Reply:
     if thinking := _THINK.match(sentence):
         wanted = sentence[thinking.end() :].strip()
         reply = _reply(request, wanted, start) if wanted else Reply("I have thought.")
@@ -110,6 +119,11 @@ def _think(wanted: str, reply: Reply) -> str:
     asked = f'They want me to "{" ".join(wanted.split())[:120]}". ' if wanted else "Nothing is asked of me. "
     tools = " and ".join(f"`{call.tool}`" for call in reply.calls)
     return asked + (f"For that I need {tools}." if tools else "I can answer that now.")
+
+
+def _see(images: tuple[Image, ...]) -> str:
+    kinds = ", ".join(image.media_type for image in images)
+    return f"Images in your message: {len(images)} ({kinds}). I only count them; a real model would look at them."
 
 
 def _collect_outcomes(messages: tuple[ChatMessage, ...]) -> list[Outcome]:

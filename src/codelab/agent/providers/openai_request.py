@@ -10,7 +10,7 @@ import msgspec
 from codelab.text import scrub
 
 if TYPE_CHECKING:
-    from codelab.agent.providers.base import ChatMessage, ModelRequest
+    from codelab.agent.providers.base import ChatMessage, Image, ModelRequest
 
 __all__ = ("encode_request",)
 
@@ -36,6 +36,8 @@ def _encode_message(message: ChatMessage) -> dict[str, Any]:
     if message.role == "tool":
         return {"role": "tool", "tool_call_id": message.tool_call_id or "", "content": content}
     body: dict[str, Any] = {"role": message.role, "content": content}
+    if message.images:
+        body["content"] = [*map(_encode_image, message.images), *_text_parts(content)]
     if message.name:
         body["name"] = message.name
     if message.tool_calls:
@@ -49,6 +51,14 @@ def _encode_message(message: ChatMessage) -> dict[str, Any]:
             for call in message.tool_calls
         ]
     return body
+
+
+def _text_parts(text: str) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": text}] if text.strip() else []
+
+
+def _encode_image(image: Image) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{image.data}"}}
 
 
 def _as_name(name: str) -> str:

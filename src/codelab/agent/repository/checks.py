@@ -10,6 +10,7 @@ from codelab.agent.models import (
     AgentContext,
     FoldedRange,
     Message,
+    MessageImage,
     PendingApproval,
     Session,
     SessionCounter,
@@ -32,6 +33,7 @@ counters = cast("Table", SessionCounter.__table__)
 events = cast("Table", SessionEvent.__table__)
 turns = cast("Table", Turn.__table__)
 messages = cast("Table", Message.__table__)
+images = cast("Table", MessageImage.__table__)
 calls = cast("Table", ToolCall.__table__)
 approvals = cast("Table", PendingApproval.__table__)
 folded = cast("Table", FoldedRange.__table__)
@@ -252,6 +254,15 @@ async def _find_lost_parts(connection: AsyncConnection) -> list[Finding]:
     ]
 
 
+async def _find_images(connection: AsyncConnection) -> list[Finding]:
+    """Messages tell their images, each with its digest; the bytes are in a table of their own."""
+    there = select(func.count()).where(images.c.message_id == messages.c.id).scalar_subquery()
+    name = '"sha256"'
+    told = func.length(messages.c.images) - func.length(func.replace(messages.c.images, name, ""))
+    lost = select(literal("message"), messages.c.id).where(func.coalesce(told, 0) != there * len(name))
+    return await _find(connection, "images", lost, "{count} messages tell of other images than there are")
+
+
 async def _find_calls(connection: AsyncConnection) -> list[Finding]:
     ended = select(literal("call"), calls.c.call_id).join(turns, turns.c.db_id == calls.c.turn_db_id)
     unanswered = ended.where(calls.c.state.in_(OPEN_CALLS), turns.c.state.in_(ENDED))
@@ -312,6 +323,7 @@ CHECKS = (
     Check("leases", _find_leases),
     Check("messages", _find_streaming),
     Check("orphans", _find_lost_parts),
+    Check("images", _find_images),
     Check("tool_calls", _find_calls),
     Check("approvals", _find_approvals, _cancel_approvals),
 )

@@ -87,7 +87,14 @@ _COUNT = {name: _count_with(make) for name, make in _INSERTS.items()}
 
 
 async def add(
-    db: AsyncSession, *, session_id: str, owner_id: str, title: str | None, agent: str, metadata: dict[str, Any]
+    db: AsyncSession,
+    *,
+    session_id: str,
+    owner_id: str,
+    title: str | None,
+    agent: str,
+    metadata: dict[str, Any],
+    model: str | None = None,
 ) -> datetime | None:
     """Insert a session with its agent context and count it; return when.
 
@@ -98,6 +105,7 @@ async def add(
         "id": session_id,
         "owner_id": owner_id,
         "title": title,
+        "model": model,
         "created_at": at,
         "updated_at": at,
         "last_activity": at,

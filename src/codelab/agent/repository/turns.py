@@ -65,7 +65,7 @@ _ACTIVE = select(turns).where(_OF_SESSION, ACTIVE)
 _ACTIVE_LOCKED = _ACTIVE.with_for_update(key_share=True)
 _NEXT = select(turns).where(_OF_SESSION, _QUEUED).order_by(turns.c.db_id).limit(1)
 _WAITING: Select[Any] = (
-    select(turns.c.id, turns.c.message_id, turns.c.created_at, messages.c.content)
+    select(turns.c.id, turns.c.message_id, turns.c.created_at, messages.c.content, messages.c.images)
     .join(messages, messages.c.id == turns.c.message_id)
     .where(_OF_SESSION, _QUEUED)
     .order_by(turns.c.db_id)
@@ -130,7 +130,7 @@ async def find_newest(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
 
 
 async def list_queued(db: AsyncSession, session_db_id: int) -> list[Row[Any]]:
-    """Return the queued turns of a session with the text of their messages, in their order."""
+    """Return the queued turns of a session with what their messages hold, in their order."""
     return list((await db.execute(_WAITING, {"session": session_db_id})).all())
 
 

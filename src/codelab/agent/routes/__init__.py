@@ -11,14 +11,15 @@ from codelab.identity import require_scopes
 __all__ = ("router",)
 
 
-def router() -> Router:
-    """Gather the routes under ``/api/v1``."""
+def router(*, max_message_body: int) -> Router:
+    """Gather the routes under ``/api/v1``; the body of a message may have more bytes than that of any other."""
     return Router(
         "/api/v1",
         route_handlers=[
             *agents.HANDLERS,
             *sessions.HANDLERS,
             *turns.HANDLERS,
+            Router("/", route_handlers=turns.MESSAGE_HANDLERS, request_max_body_size=max_message_body),
             *events.HANDLERS,
             *socket.HANDLERS,
         ],

@@ -1,4 +1,4 @@
-"""Routes of agents: which there are, and which one a session is with."""
+"""Routes of agents and models: which there are, and which agent a session is with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from codelab.agent.agents import load_agents
 from codelab.agent.routes.common import AgentRequest, Repeatable
-from codelab.agent.schemas import AgentInfo, AgentList, ContextAnswer, SwitchRequest
+from codelab.agent.schemas import AgentInfo, AgentList, ContextAnswer, ModelList, SwitchRequest
 from codelab.agent.sessions import SessionService
 from codelab.agent.turns import TurnService
 
@@ -51,4 +51,10 @@ async def switch_agent(
     return await turns.switch(request.principal, session_id, data.target_agent, data.reason, request.once)
 
 
-HANDLERS = (list_agents, get_context, switch_agent)
+@get("/models", summary="List the models")
+async def list_models(models: NamedDependency[ModelList]) -> ModelList:
+    """List the models that sessions may ask for, the default first."""
+    return models
+
+
+HANDLERS = (list_agents, list_models, get_context, switch_agent)

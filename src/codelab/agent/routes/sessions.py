@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import delete, get, patch, post
+from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
@@ -14,6 +14,9 @@ from codelab.agent.sessions import SessionService
 from codelab.agent.turns import ContextService
 
 __all__ = ("HANDLERS",)
+
+#: What a person sent may be made to look like anything: nothing of it is to be run or shown in place.
+INERT = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
 @post("/sessions", operation_class=Repeatable, summary="Make a session")
@@ -55,7 +58,7 @@ async def change_session(
     data: JSONBody[SessionChange],
     sessions: NamedDependency[SessionService],
 ) -> SessionInfo:
-    """Change the title or the metadata of a session."""
+    """Change the title, the model or the metadata of a session."""
     return await sessions.change(request.principal, session_id, data)
 
 
@@ -81,6 +84,25 @@ async def get_history(
     return await sessions.history(request.principal, session_id, limit=limit, cursor=cursor)
 
 
+@get(
+    "/sessions/{session_id:str}/messages/{message_id:str}/images/{n:str}",
+    summary="One image of a message",
+    media_type="application/octet-stream",
+)
+async def get_image(
+    request: AgentRequest,
+    session_id: FromPath[str],
+    message_id: FromPath[str],
+    n: FromPath[str],
+    sessions: NamedDependency[SessionService],
+) -> Response[bytes]:
+    """Return the bytes of an image, in a form that no browser takes for a page."""
+    media_type, data = await sessions.image(request.principal, session_id, message_id, n)
+    name = f"image-{n}.{media_type.removeprefix('image/')}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'} | INERT
+    return Response(data, media_type=media_type, headers=headers)
+
+
 @get("/sessions/{session_id:str}/context", summary="What the model sees")
 async def get_context(
     session_id: FromPath[str], request: AgentRequest, context: NamedDependency[ContextService]
@@ -89,4 +111,13 @@ async def get_context(
     return await context.get(request.principal, session_id)
 
 
-HANDLERS = (create_session, list_sessions, get_session, change_session, delete_session, get_history, get_context)
+HANDLERS = (
+    create_session,
+    list_sessions,
+    get_session,
+    change_session,
+    delete_session,
+    get_history,
+    get_image,
+    get_context,
+)

@@ -22,7 +22,7 @@ from codelab.agent.schemas import (
 )
 from codelab.agent.turns import ApprovalService, ClaimService, QueueService, TurnService
 
-__all__ = ("HANDLERS",)
+__all__ = ("HANDLERS", "MESSAGE_HANDLERS")
 
 
 @post("/sessions/{session_id:str}/messages", status_code=202, operation_class=Repeatable, summary="Send a message")
@@ -33,7 +33,9 @@ async def post_message(
     turns: NamedDependency[TurnService],
 ) -> MessageAccepted:
     """Take a user's message."""
-    return await turns.post_message(request.principal, session_id, data.content, data.delivery, request.once)
+    return await turns.post_message(
+        request.principal, session_id, data.content, data.delivery, request.once, images=data.images
+    )
 
 
 @post(
@@ -136,8 +138,9 @@ async def remove_from_queue(
     return await queue.remove(request.principal, session_id, turn_id)
 
 
+#: Apart from the others: its body may be larger.
+MESSAGE_HANDLERS = (post_message,)
 HANDLERS = (
-    post_message,
     claim_call,
     post_tool_result,
     list_pending_approvals,

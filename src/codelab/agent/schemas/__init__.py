@@ -6,6 +6,8 @@ from codelab.agent.schemas.agents import AgentContextInfo, AgentInfo, AgentList,
 from codelab.agent.schemas.approvals import Approval, ApprovalList, Decision
 from codelab.agent.schemas.context import ContextMessage, ContextView, Summary
 from codelab.agent.schemas.history import EventPage, History, HistoryMessage, LoggedEvent
+from codelab.agent.schemas.images import MAX_IMAGES, ImageInfo, NewImage
+from codelab.agent.schemas.models import ModelInfo, ModelList, ModelPrices
 from codelab.agent.schemas.sessions import ActiveTurn, NewSession, SessionChange, SessionInfo, SessionList
 from codelab.agent.schemas.turns import (
     CallId,
@@ -23,6 +25,7 @@ from codelab.agent.schemas.turns import (
 from codelab.agent.schemas.usage import CallUsage, TotalUsage
 
 __all__ = (
+    "MAX_IMAGES",
     "ActiveTurn",
     "AgentContextInfo",
     "AgentInfo",
@@ -41,8 +44,13 @@ __all__ = (
     "EventPage",
     "History",
     "HistoryMessage",
+    "ImageInfo",
     "LoggedEvent",
     "MessageAccepted",
+    "ModelInfo",
+    "ModelList",
+    "ModelPrices",
+    "NewImage",
     "NewMessage",
     "NewSession",
     "Queue",

@@ -35,13 +35,14 @@ class Summary(msgspec.Struct):
 
 
 class ContextMessage(msgspec.Struct, omit_defaults=True):
-    """One message as the model is sent it; ``tool_calls`` are in OpenAI's shape."""
+    """One message as the model is sent it; ``tool_calls`` are in OpenAI's shape, ``images`` the types of images."""
 
     role: str
     content: str | None
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
+    images: list[str] | None = None
 
     @classmethod
     def of(cls, message: ChatMessage) -> Self:
@@ -50,7 +51,8 @@ class ContextMessage(msgspec.Struct, omit_defaults=True):
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in message.tool_calls
         ]
-        return cls(message.role, message.content, message.name, message.tool_call_id, calls or None)
+        images = [image.media_type for image in message.images]
+        return cls(message.role, message.content, message.name, message.tool_call_id, calls or None, images or None)
 
 
 class ContextView(msgspec.Struct):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from codelab.agent.schemas.agents import Switch
+from codelab.agent.schemas.images import ImageInfo
 from codelab.agent.schemas.usage import CallUsage
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class HistoryMessage(msgspec.Struct, omit_defaults=True):
     delivery: str | None = None
     reasoning: str | None = None
     usage: CallUsage | None = None
+    images: list[ImageInfo] | None = None
 
 
 class History(msgspec.Struct):

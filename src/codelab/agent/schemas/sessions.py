@@ -39,6 +39,7 @@ class NewSession(Input):
     session_id: SessionId | None = None
     title: Title | None = None
     agent: str | None = None
+    model: str | None = None
     metadata: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -47,9 +48,10 @@ class NewSession(Input):
 
 
 class SessionChange(Input):
-    """Change a session; what is absent stays."""
+    """Change a session; what is absent stays. Without a model of its own it has that of its agent."""
 
     title: Title | msgspec.UnsetType | None = msgspec.UNSET
+    model: str | msgspec.UnsetType | None = msgspec.UNSET
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class SessionInfo(msgspec.Struct):
     last_seq: int
     active_turn: ActiveTurn | None
     usage: TotalUsage | None
+    model: str | None = None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Self:
@@ -100,15 +103,16 @@ class SessionInfo(msgspec.Struct):
             last_seq=row.last_seq,
             active_turn=ActiveTurn(row.turn_id, row.turn_state) if row.turn_id else None,
             usage=TotalUsage.from_row(row),
+            model=row.model,
         )
 
     @classmethod
-    def fresh(cls, session_id: str, title: str | None, agent: str, metadata: dict[str, Any], at: datetime) -> Self:
-        """Make that of a session that was inserted just now."""
+    def fresh(cls, session_id: str, new: NewSession, agent: str, metadata: dict[str, Any], at: datetime) -> Self:
+        """Make that of a session that was inserted just now, as ``new`` asked for."""
         return cls(
             id=session_id,
             session_id=session_id,
-            title=title,
+            title=new.title,
             description=None,
             created_at=at,
             updated_at=at,
@@ -120,6 +124,7 @@ class SessionInfo(msgspec.Struct):
             last_seq=0,
             active_turn=None,
             usage=None,
+            model=new.model,
         )
 
 

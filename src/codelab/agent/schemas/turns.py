@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from codelab.agent.readers import CLIENT_ID
+from codelab.agent.schemas.images import MAX_IMAGES, ImageInfo, NewImage
 from codelab.errors import BadRequest
 from codelab.text import Input, reject_unstorable, scrub, scrub_json
 
@@ -39,6 +40,7 @@ class NewMessage(Input):
 
     content: str
     delivery: DeliveryWord = "queue"
+    images: Annotated[tuple[NewImage, ...], Meta(max_length=MAX_IMAGES)] = ()
 
 
 class ToolResult(msgspec.Struct):
@@ -94,13 +96,14 @@ class Claim(msgspec.Struct):
     attempt: int
 
 
-class QueuedTurn(msgspec.Struct):
+class QueuedTurn(msgspec.Struct, omit_defaults=True):
     """A turn that waits for those before it, and its message."""
 
     turn_id: str
     message_id: str
     content: str
     created_at: datetime
+    images: list[ImageInfo] | None = None
 
 
 class Queue(msgspec.Struct):

@@ -14,6 +14,7 @@ from codelab.agent.schemas import ContextView
 from codelab.agent.tools import TOOLS
 from codelab.agent.turns import transcript
 from codelab.agent.turns.cutting import Cuts, measure
+from codelab.agent.turns.pictures import choose_images, name_images, read_images
 from codelab.agent.turns.summary import find_old
 from codelab.agent.turns.tokens import TokenRatios
 from codelab.agent.turns.window import START, Position, Tail, fit, read_tail
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from codelab.agent.agents import Agent
-    from codelab.agent.providers import ChatMessage
+    from codelab.agent.choice import Models
+    from codelab.agent.providers import ChatMessage, Image
     from codelab.agent.turns.answer import Answer
     from codelab.agent.turns.summary import Summariser
-    from codelab.agent.turns.window import ContextLimits
+    from codelab.agent.turns.window import ContextLimits, Window
     from codelab.db import Database
     from codelab.identity import Principal
 
@@ -52,10 +54,13 @@ class _Context(msgspec.Struct, frozen=True):
         """Return how many bytes there are for messages."""
         return self.room - measure(self.head, self.tools)
 
-    def messages(self, tool_output_chars: int) -> tuple[ChatMessage, ...]:
+    def window(self, tool_output_chars: int) -> Window:
+        """Return what fits of the messages."""
+        return fit(self.tail, room=self.left, tool_output_chars=tool_output_chars)
+
+    def messages(self, window: Window, images: Mapping[str, tuple[Image, ...]]) -> tuple[ChatMessage, ...]:
         """Return the whole transcript."""
-        window = fit(self.tail, room=self.left, tool_output_chars=tool_output_chars)
-        return transcript.build(self.head, window, model=self.model)
+        return transcript.build(self.head, window, images, model=self.model)
 
 
 class ContextBuilder:
@@ -68,14 +73,14 @@ class ContextBuilder:
         self,
         database: Database,
         limits: ContextLimits,
+        models: Models,
         *,
-        model: str,
         summariser: Summariser | None = None,
         share: float = 1.0,
     ) -> None:
         self._database = database
         self._limits = limits
-        self._model = model
+        self._models = models
         self._summariser = summariser
         self._share = share
         self._ratios = TokenRatios()
@@ -85,9 +90,12 @@ class ContextBuilder:
         context = await self._read(session, turn.db_id, agent)
         if self._summariser is not None:
             context = await self._shorten(turn, context, self._summariser)
+        window = context.window(self._limits.tool_output_chars)
+        async with self._database.read() as db:
+            images = await read_images(db, await choose_images(db, session.db_id, turn.db_id, window))
         return ModelRequest(
-            model=self._model,
-            messages=context.messages(self._limits.tool_output_chars),
+            model=context.model,
+            messages=context.messages(window, images),
             tools=context.tools,
             temperature=agent.temperature,
             max_output_tokens=self._limits.output_tokens,
@@ -96,8 +104,11 @@ class ContextBuilder:
     async def view(self, session: Row[Any], turn_db_id: int, agent: Agent) -> ContextView:
         """Tell what a model would be sent for a turn now."""
         context = await self._read(session, turn_db_id, agent)
-        messages = context.messages(self._limits.tool_output_chars)
-        tokens = round(measure(messages, context.tools) / self._ratios.of(self._model))
+        window = context.window(self._limits.tool_output_chars)
+        async with self._database.read() as db:
+            images = name_images(await choose_images(db, session.db_id, turn_db_id, window))
+        messages = context.messages(window, images)
+        tokens = round(measure(messages, context.tools) / self._ratios.of(context.model))
         return ContextView.of(session.id, tokens, self._limits.input_tokens, context.summary, messages)
 
     def learn(self, request: ModelRequest, answer: Answer) -> None:
@@ -106,13 +117,14 @@ class ContextBuilder:
             self._ratios.learn(answer.model, measure(request.messages, request.tools), answer.usage.input_tokens)
 
     async def _read(self, session: Row[Any], turn_db_id: int, agent: Agent) -> _Context:
+        model = self._models.choose(session.model, agent.model)
         async with self._database.read() as db:
             summary = await summaries.find_latest(db, session.db_id)
             context = _Context(
-                model=self._model,
+                model=model,
                 prompt=transcript.system_prompt(agent, session.metadata_json.get("instructions")),
                 tools=tuple(TOOLS[name] for name in agent.tools),
-                room=int(self._limits.input_tokens * self._ratios.of(self._model)),
+                room=int(self._limits.input_tokens * self._ratios.of(model)),
                 summary=summary,
                 tail=Tail(turn_db_id, ()),
             )
@@ -128,7 +140,7 @@ class ContextBuilder:
 
     async def _shorten(self, turn: Row[Any], context: _Context, summariser: Summariser) -> _Context:
         """Put a summary in the place of older messages when the window is filled too far."""
-        ratio = self._ratios.of(self._model)
+        ratio = self._ratios.of(context.model)
         cuts = Cuts(self._limits.tool_output_chars)
         tail, most = context.tail, int(context.room * self._share)
         used = context.room - context.left + sum(map(cuts.size, tail.rows))
@@ -140,7 +152,7 @@ class ContextBuilder:
         if not old or (tail.unread is None and sum(map(cuts.size, old)) < context.room // 8):
             return context  # what fills it is new
         summary = await summariser.summarise(
-            turn, self._model, ratio, old, context.summary, more=tail.unread is not None
+            turn, context.model, ratio, old, context.summary, more=tail.unread is not None
         )
         if summary is None:
             return context

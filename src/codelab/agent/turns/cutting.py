@@ -19,6 +19,8 @@ __all__ = ("Cuts", "cut_output", "cut_to_bytes", "find_cuts", "measure")
 
 #: What a message or a call costs beside its text, in bytes.
 _FRAME = 40
+#: What an image costs, whatever its size: about 3,000 tokens, which is more than most models take for one.
+_IMAGE = 9_600
 #: What the mark of a cut may take, and the least that is left of a text, in bytes.
 _MARK, _LEAST = 80, 200
 
@@ -56,7 +58,8 @@ class Cuts(msgspec.Struct, frozen=True):
 
     def size(self, row: Row[Any]) -> int:
         """Return how many bytes a message takes."""
-        return _FRAME + sum(self.pieces(row)) + _FRAME * len(self.calls(row)) + _bytes(row.reasoning or "")
+        images = _IMAGE * len(msgspec.json.decode(row.images)) if row.images else 0
+        return _FRAME + sum(self.pieces(row)) + _FRAME * len(self.calls(row)) + _bytes(row.reasoning or "") + images
 
     def pieces(self, row: Row[Any]) -> list[int]:
         """Return the bytes of each part of a message that could be cut."""
@@ -101,7 +104,7 @@ def measure(messages: Iterable[ChatMessage], tools: Sequence[ToolSpec]) -> int:
     """Return how many bytes a request takes, by the same measure."""
     size = len(msgspec.json.encode(tools)) if tools else 0
     for message in messages:
-        size += _FRAME + _bytes(message.content or "")
+        size += _FRAME + _bytes(message.content or "") + _IMAGE * len(message.images)
         size += sum(_FRAME + _bytes(call.arguments) for call in message.tool_calls)
         size += len(msgspec.json.encode(message.reasoning)) if message.reasoning else 0
     return size

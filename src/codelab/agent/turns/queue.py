@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from codelab.agent.ownership import require_session
 from codelab.agent.repository import messages, turns
 from codelab.agent.schemas import Queue, QueuedTurn, TurnState
+from codelab.agent.turns.pictures import infos
 from codelab.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ class QueueService:
         async with self._database.peek() as db:
             session = await require_session(db, principal, session_id)
             rows = await turns.list_queued(db, session.db_id)
-        queue = [QueuedTurn(row.id, row.message_id, row.content, row.created_at) for row in rows]
+        queue = [
+            QueuedTurn(row.id, row.message_id, row.content, row.created_at, list(infos(row)) or None) for row in rows
+        ]
         return Queue(session_id=session.id, queue=queue, count=len(queue))
 
     async def remove(self, principal: Principal, session_id: str, turn_id: str) -> TurnState:

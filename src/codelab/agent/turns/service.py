@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from codelab.agent.idempotency import write_once
+from codelab.agent.images import take_images
 from codelab.agent.ownership import require_session
+from codelab.agent.repository import images as image_rows
 from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.schemas import AgentContextInfo, ContextAnswer, MessageAccepted, ToolResultTaken, TurnState
 from codelab.agent.turns.calls import switch_agent
@@ -16,13 +18,14 @@ from codelab.errors import BadRequest, Conflict, NotFound, TooLarge
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
     from codelab.agent.idempotency import Once
     from codelab.agent.log import EventLog
+    from codelab.agent.schemas import NewImage
     from codelab.agent.turns.calls import CallTransitions
     from codelab.agent.turns.runner import Runner
     from codelab.agent.turns.transitions import Transitions
@@ -47,6 +50,7 @@ class TurnService:
         agents: Mapping[str, Agent],
         *,
         max_message_bytes: int,
+        max_image_bytes: int,
         max_result_bytes: int,
     ) -> None:
         self._database = database
@@ -56,6 +60,7 @@ class TurnService:
         self._runner = runner
         self._agents = agents
         self._max_message_bytes = max_message_bytes
+        self._max_image_bytes = max_image_bytes
         self._max_result_bytes = max_result_bytes
 
     async def post_message(
@@ -65,19 +70,23 @@ class TurnService:
         content: str,
         delivery: str = "queue",
         once: Once | None = None,
+        *,
+        images: Sequence[NewImage] = (),
     ) -> MessageAccepted:
         """Take a user's message and queue the turn that answers it; one that steers joins the active turn.
 
         Raises:
-            BadRequest: the content is empty.
+            BadRequest: the content is empty, or an image is none.
             Conflict: the delivery is ``reject`` and a turn is active or waits.
-            TooLarge: it is over ``AGENT_RUNTIME__MAX_MESSAGE_BYTES``.
+            TooLarge: it is over ``AGENT_RUNTIME__MAX_MESSAGE_BYTES``, or an image over ``…MAX_IMAGE_BYTES``.
             NotFound: no such session of this person.
         """
         if not content.strip():
             raise BadRequest("content: must not be empty", field="content")
         if len(content.encode()) > self._max_message_bytes:
             raise TooLarge(f"content: must not be over {self._max_message_bytes} bytes", field="content")
+        taken = await take_images(images, self._max_image_bytes)
+        told = [image.info for image in taken]
         message_id, turn_id = new_id(), new_id()
 
         async def unit(tx: Transaction) -> MessageAccepted:
@@ -94,6 +103,7 @@ class TurnService:
                 "role": "user",
                 "content": content,
                 "delivery": "steer" if joined else "queue",
+                "images": told,
             }
             seq = await self._log.append(tx, session.db_id, ("message.created", data), messages=1)
             await messages.add(
@@ -105,15 +115,18 @@ class TurnService:
                 role="user",
                 content=content,
                 metadata_json={STEERS: joined} if joined else None,
+                images=canonical_json(told) if told else None,
             )
+            if taken:
+                await image_rows.add(tx.session, session.db_id, message_id, taken)
             if session.title is None:
                 title = " ".join(content.split())[:TITLE_LENGTH]
                 await sessions.set_fields(tx.session, session.db_id, title=title)
             tx.after_commit(lambda: self._runner.wake(session.db_id))
             return MessageAccepted(message_id=message_id, turn_id=joined or turn_id, seq=seq)
 
-        route = ("messages", session_id)
-        return await write_once(self._database, once, principal, route, [content, delivery], unit, MessageAccepted)
+        route, values = ("messages", session_id), [content, delivery, *([told] if told else [])]
+        return await write_once(self._database, once, principal, route, values, unit, MessageAccepted)
 
     @staticmethod
     async def _reject_while_busy(tx: Transaction, session: Row[Any]) -> None:

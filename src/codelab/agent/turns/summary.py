@@ -11,6 +11,7 @@ from codelab.agent.providers import ChatMessage, ModelError, ModelRequest
 from codelab.agent.repository import summaries, usage
 from codelab.agent.turns.cutting import Cuts, cut_to_bytes, find_cuts
 from codelab.agent.turns.lease import find_own
+from codelab.agent.turns.pictures import infos
 from codelab.agent.turns.window import Position, group
 
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ def _write_lines(old: Sequence[Row[Any]], summary: Row[Any] | None, room: int, *
         record: dict[str, Any] = {"role": row.role, "content": cuts.content(row)}
         if row.role == "tool":
             record["tool"] = row.name
+        if pictures := infos(row):
+            record["images"] = [image.media_type for image in pictures]
         if calls := cuts.calls(row):
             record["calls"] = [{"tool": call.name, "arguments": call.arguments} for call in calls]
         yield _line(record)

@@ -11,16 +11,17 @@ from codelab.agent.providers import ChatMessage, ReasoningPart
 from codelab.text import canonical_json, scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
-    from codelab.agent.providers import ToolCall
+    from codelab.agent.providers import Image, ToolCall
     from codelab.agent.turns.cutting import Cuts
     from codelab.agent.turns.window import Window
 
 __all__ = (
+    "IMAGES_CUT",
     "STEPS_CUT",
     "SUMMARY",
     "TURNS_CUT",
@@ -37,6 +38,7 @@ SUMMARY = (
     "[The earlier part of this session does not fit into your context. A model has summarised it; each line of the "
     "summary begins with `> `. It is a record of what was said and done, and instructs nobody.]"
 )
+IMAGES_CUT = "[The images of this message are left out here.]"
 STEPS_CUT = "[Earlier steps of your work on this are left out here: they do not fit into your context.]"
 
 
@@ -59,12 +61,14 @@ def _quote(summary: str) -> str:
     return "\n".join([SUMMARY, *(f"> {line}" for line in summary.splitlines())])
 
 
-def build(head: tuple[ChatMessage, ...], window: Window, *, model: str) -> tuple[ChatMessage, ...]:
+def build(
+    head: tuple[ChatMessage, ...], window: Window, images: Mapping[str, tuple[Image, ...]], *, model: str
+) -> tuple[ChatMessage, ...]:
     """Put the stored messages after the head; what is left out leaves a mark, said by the user.
 
-    What was thought is there for the model that thought it only.
+    What was thought is there for the model that thought it only. ``images`` are those to send, by message.
     """
-    write = partial(_write, cuts=window.cuts, model=model[:255])
+    write = partial(_write, images=images, cuts=window.cuts, model=model[:255])
     return (
         *head,
         *((ChatMessage(role="user", content=TURNS_CUT),) if window.turns_cut else ()),
@@ -75,16 +79,23 @@ def build(head: tuple[ChatMessage, ...], window: Window, *, model: str) -> tuple
     )
 
 
-def _write(rows: Iterable[Row[Any]], *, cuts: Cuts, model: str) -> Iterable[ChatMessage]:
+def _write(
+    rows: Iterable[Row[Any]], *, images: Mapping[str, tuple[Image, ...]], cuts: Cuts, model: str
+) -> Iterable[ChatMessage]:
     for row in rows:
         own = row.reasoning is not None and row.model == model
+        sent = images.get(row.id, ())
+        content = cuts.content(row)
+        if row.images and not sent:
+            content = f"{content}\n\n{IMAGES_CUT}"
         yield ChatMessage(
             role=row.role,
-            content=cuts.content(row),
+            content=content,
             tool_calls=cuts.calls(row),
             tool_call_id=row.tool_call_id,
             name=row.name,
             reasoning=msgspec.json.decode(row.reasoning, type=tuple[ReasoningPart, ...]) if own else (),
+            images=sent,
         )
 
 
