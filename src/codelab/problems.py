@@ -92,7 +92,7 @@ def _read_bug(error: Exception) -> CodelabError:
     if is_unavailable(error):
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         logger.error("the database does not answer: %s: %s", type(cause).__name__, str(cause).partition("\n")[0])
-        return Unavailable("The database does not answer; try again.", headers={"Retry-After": "1"})
+        return Unavailable("The database does not answer; try again.")
     if isinstance(error, RecursionError):
         return BadRequest("The body is nested too deeply.")
     logger.error("an error that nobody expected", exc_info=error)

@@ -46,6 +46,10 @@ logger = logging.getLogger(__name__)
 RETRY_FIRST, RETRY_LONGEST = 0.5, 15.0
 
 
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, Unavailable) or is_unavailable(error)
+
+
 class _Work(msgspec.Struct):
     """One model call to make."""
 
@@ -100,7 +104,10 @@ class Runner:
         await self._wake_unattended()
 
     async def keep_leases(self) -> None:
-        """Renew the leases of all turns that run here, and take up what no process works on; a job of the module."""
+        """Renew the leases of all turns that run here, and take up what no process works on; a job of the module.
+
+        Also a turn of this process that nobody works on: the commit that set it running may have seemed lost.
+        """
         steps = dict(self._steps)
         own = await self._leases.renew() if self._tasks else set()
         for turn_id, step in steps.items():
@@ -154,8 +161,11 @@ class Runner:
                     while work := await self._database.write(lambda tx: self._take(tx, session_db_id)):
                         await self._run_or_fail(work)
                         delay = RETRY_FIRST
-                except Exception:
-                    logger.exception("a turn met an error and will be taken up again", extra={"retry_in": delay})
+                except Exception as error:
+                    if _is_away(error):
+                        logger.warning("a turn waits for the database: %s", type(error).__name__)
+                    else:
+                        logger.exception("a turn met an error and will be taken up again", extra={"retry_in": delay})
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, RETRY_LONGEST)
                     continue
@@ -170,7 +180,7 @@ class Runner:
         try:
             await self._run_step(work)
         except Exception as error:
-            if isinstance(error, Unavailable) or is_unavailable(error):
+            if _is_away(error):
                 raise
             logger.exception("a turn failed in a way that nobody expected", extra={"turn_id": work.turn.id})
             sentence = "Something went wrong in the server; its log has the details."
