@@ -198,6 +198,8 @@ class Runner:
             if not is_free(turn):
                 return None  # another process works on it
             turn = await self._take_over(tx, turn)
+        elif turn is not None:
+            await self._leases.claim(tx, turn)  # a write: where none can be made, no model call is paid for in vain
         if turn is None:
             turn = await turns.next_queued(tx.session, session_db_id)
             if turn is None:
