@@ -81,13 +81,13 @@ class Line:
         assert self._http is not None
         return Person(self._http, "admin")
 
-    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def post(self, path: str, body: dict[str, Any], key: str | None = None) -> dict[str, Any]:
         """Send a command until it is answered, always with the same key."""
-        key = {"Idempotency-Key": uuid4().hex}
+        headers = {"Idempotency-Key": key or uuid4().hex}
         while True:
             person = await self.person()
             try:
-                answer = await person.http.post(f"/api/v1/sessions{path}", json=body, headers=key)
+                answer = await person.http.post(f"/api/v1/sessions{path}", json=body, headers=headers)
             except httpx2.TransportError:
                 self.unanswered += 1
                 await asyncio.sleep(PAUSE)
@@ -132,30 +132,29 @@ class Talk:
         """Make the session."""
         await self.line.post("", {"session_id": self.session, "agent": "coder"})
 
-    async def say(self, content: str, delivery: str = "queue") -> dict[str, Any]:
+    async def say(self, content: str, delivery: str = "queue", *, key: str | None = None) -> dict[str, Any]:
         """Send a message."""
-        return await self._send("say", "/messages", {"content": content, "delivery": delivery})
+        return await self._send("say", "/messages", {"content": content, "delivery": delivery}, key)
 
-    async def claim(self, call_id: str) -> dict[str, Any]:
+    async def claim(self, call_id: str, *, key: str | None = None) -> dict[str, Any]:
         """Claim a tool call."""
-        sent = {"client_id": self.client}
-        return await self._send("claim", f"/tool-calls/{call_id}/claim", sent)
+        return await self._send("claim", f"/tool-calls/{call_id}/claim", {"client_id": self.client}, key)
 
-    async def answer(self, call_id: str, result: Any) -> dict[str, Any]:
+    async def answer(self, call_id: str, result: Any, *, key: str | None = None) -> dict[str, Any]:
         """Answer a tool call."""
         sent = {"call_id": call_id, "result": result, "client_id": self.client}
-        return await self._send("answer", "/tool-results", sent)
+        return await self._send("answer", "/tool-results", sent, key)
 
-    async def decide(self, approval_id: str, **decision: Any) -> dict[str, Any]:
+    async def decide(self, approval_id: str, *, key: str | None = None, **decision: Any) -> dict[str, Any]:
         """Decide an approval."""
-        return await self._send("decide", f"/approvals/{approval_id}", decision)
+        return await self._send("decide", f"/approvals/{approval_id}", decision, key)
 
-    async def cancel(self) -> dict[str, Any]:
+    async def cancel(self, *, key: str | None = None) -> dict[str, Any]:
         """Cancel the active turn."""
-        return await self._send("cancel", "/cancel", {})
+        return await self._send("cancel", "/cancel", {}, key)
 
-    async def _send(self, command: str, path: str, sent: dict[str, Any]) -> dict[str, Any]:
-        answer = await self.line.post(f"/{self.session}{path}", sent)
+    async def _send(self, command: str, path: str, sent: dict[str, Any], key: str | None) -> dict[str, Any]:
+        answer = await self.line.post(f"/{self.session}{path}", sent, key)
         self.promises.append(Promise(command, sent, answer))
         return answer
 

@@ -25,7 +25,7 @@ MOST, MOMENT = 120, 0.03
 PATIENCE = 60.0
 
 
-@pytest.mark.parametrize("deltas", [1, 7, 30])
+@pytest.mark.parametrize("deltas", [1, 30])
 async def test_a_killed_server_goes_on_where_it_was(databases: DatabaseUrls, tmp_path: Path, deltas: int) -> None:
     """Kill -9 in the middle of an answer: what was seen is kept, the turn ends, nothing stays running."""
     seen: list[Event] = []
@@ -98,28 +98,6 @@ async def test_kills_at_random_instants_lose_nothing(
     print(f"{kills} kills: {promises} promises kept, {cut} answers cut, {line.unanswered} commands without an answer,")  # noqa: T201
     print(f"{line.replayed} of them carried out before the kill")  # noqa: T201
     assert cut
-
-
-async def test_an_approval_survives_a_crash(databases: DatabaseUrls, tmp_path: Path) -> None:
-    """A call that waits for a person before the crash can be decided after it."""
-    with server_process(tmp_path, databases) as server:
-        async with server.login() as http:
-            ada = Person(http, "admin")
-            session = await ada.session(agent="coder")
-            await ada.say(session, "create hello.py that prints hi")
-            approval = next(e.data for e in await ada.until(session, "turn.waiting") if e.type == "approval.requested")
-        server.kill()
-
-    with server_process(tmp_path, databases) as server:
-        async with server.login() as http:
-            ada = Person(http, "admin")
-            decided = await ada.decide(session, approval["approval_id"], "approve")
-            assert decided.status_code == 200, decided.text
-            call = (await ada.until(session, "tool.requested"))[-1].data
-            await ada.answer(session, call["call_id"], result={"path": "hello.py", "bytes_written": 12})
-            events = await ada.until(session, *END)
-
-    assert events[-1].type == "turn.completed"
 
 
 async def test_a_second_server_waits_and_refuses(databases: DatabaseUrls, tmp_path: Path) -> None:
