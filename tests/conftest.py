@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--soak``: what depends on chance is tried more often, what depends on size is made larger; and ``--seed``."""
+    """Add ``--soak``, where what depends on chance is tried more often and sizes are larger, and ``--seed``."""
     parser.addoption("--soak", action="store_true", help="try what depends on chance more often (minutes, not seconds)")
     parser.addoption("--seed", type=int, help="the seed of what depends on chance; a failure prints the one it had")
 

@@ -1,7 +1,7 @@
 """A client that talks while its server comes and goes, and keeps every promise that it was given.
 
-``Line`` is the way to the server: a command that got no answer is sent again with the same key, as ``docs/api.md`` tells
-clients to do. ``Talk`` is one session: what was acknowledged, and every event that was seen.
+``Line`` is the way to the server: a command that got no answer is sent again with the same key, as ``docs/api.md``
+tells clients to do. ``Talk`` is one session: what was acknowledged, and every event that was seen.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.e2e.conversation import END
 
@@ -37,8 +37,10 @@ async def decide_first(talk: Talk) -> None:
     asked = await talk.until("approval.requested", turn=turn)
     await talk.think()
     decision = talk.chance.choice(("approve", "edit", "reject"))
-    changed = {"modified_arguments": {"path": "hello.py", "content": "changed"}} if decision == "edit" else {}
-    await talk.decide(asked.data["approval_id"], decision=decision, **changed)
+    sent: dict[str, Any] = {"decision": decision}
+    if decision == "edit":
+        sent["modified_arguments"] = {"path": "hello.py", "content": "changed"}
+    await talk.decide(asked.data["approval_id"], **sent)
     if decision != "reject":
         requested = await talk.until("tool.requested", turn=turn)
         await talk.think()

@@ -86,7 +86,9 @@ def _prove_calls(talk: Talk, log: list[Event], history: list[dict[str, Any]]) ->
         assert sent["result"] in (kept, kept.get("result"))  # beside a note when a person changed the arguments
 
     resolved = {event.data["approval_id"]: event.data for event in log if event.type == "approval.resolved"}
-    assert Counter(_of(log, "approval.requested", "approval_id")) == Counter(_of(log, "approval.resolved", "approval_id"))
+    assert Counter(_of(log, "approval.requested", "approval_id")) == Counter(
+        _of(log, "approval.resolved", "approval_id")
+    )
     for sent, answer in _promised(talk, "decide"):
         event_data = resolved[answer["approval_id"]]
         assert (event_data["decision"], event_data["status"]) == (sent["decision"], answer["status"])

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
-import pytest
 
 from tests.e2e.conversation import END, Line, Talk
 from tests.e2e.proof import prove, prove_whole, settle
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     import httpx2
+    import pytest
 
     from tests.support.databases import DatabaseUrls
 
@@ -230,7 +230,7 @@ async def test_a_kill_in_every_state(databases: DatabaseUrls, tmp_path: Path, su
             for talk in talks.values():
                 await talk.open()
             following = [tasks.create_task(talk.follow()) for talk in talks.values()]
-            afterwards = {}
+            afterwards: dict[Any, After] = {}
             for states in (LASTING, PASSING):
                 reached = await asyncio.gather(*(state(talks[state], mute) for state in states))
                 afterwards |= dict(zip(states, reached, strict=True))
