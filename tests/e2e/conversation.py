@@ -31,6 +31,8 @@ __all__ = ("END", "Line", "Promise", "Talk", "conversing")
 END = ("turn.completed", "turn.failed", "turn.cancelled")
 #: Seconds until somebody who was not served tries again.
 PAUSE = 0.05
+#: Seconds without any event after which something is stuck.
+SILENCE = 60.0
 #: Seconds that a person thinks at most, so that what waits for them does wait.
 THOUGHT = 0.15
 
@@ -65,11 +67,12 @@ class Line:
         self._heard.set()
 
     async def events(self, count: int) -> None:
-        """Wait until so many more events were seen on all streams together."""
+        """Wait until so many more events were seen on all streams together; times out when none comes any more."""
         until = self._events + count
         while self._events < until:
             self._heard.clear()
-            await self._heard.wait()
+            async with asyncio.timeout(SILENCE):
+                await self._heard.wait()
 
     async def close(self) -> None:
         """Close what was opened."""
