@@ -85,11 +85,12 @@ class Subscription:
     the events.
     """
 
-    __slots__ = ("_bytes", "_waiting", "_wake", "end", "live")
+    __slots__ = ("_bytes", "_stale", "_waiting", "_wake", "end", "live")
 
     def __init__(self) -> None:
         self._waiting: list[Event] = []
         self._bytes = 0
+        self._stale = False
         self._wake: asyncio.Future[None] | None = None
         self.live = False
         self.end: End | None = None
@@ -109,6 +110,11 @@ class Subscription:
                 self.close(End.SLOW)
         self._notify()
 
+    def look_again(self) -> None:
+        """Let the reader look into the database: there may be events that were not pushed."""
+        self._stale = True
+        self._notify()
+
     def close(self, end: End) -> None:
         """End the reader; the first reason counts."""
         self.end = self.end or end
@@ -123,8 +129,11 @@ class Subscription:
             self._wake.set_result(None)
 
     async def take(self, timeout: float) -> list[Event] | None:  # noqa: ASYNC109 - the caller sends a comment then
-        """Return what has come, perhaps nothing after an overflow; None when nothing came in ``timeout`` seconds."""
-        if not self._waiting and not self.closed:
+        """Return what has come, None when nothing came in ``timeout`` seconds.
+
+        Perhaps it is nothing, after an overflow or when the reader has to look into the database.
+        """
+        if not self._ready:
             # Made only while somebody waits, with a timer instead of a task: most streams are idle.
             loop = asyncio.get_running_loop()
             self._wake = loop.create_future()
@@ -134,11 +143,16 @@ class Subscription:
             finally:
                 timer.cancel()
                 self._wake = None
-            if not self._waiting and not self.closed:
+            if not self._ready:
                 return None
-        taken = self._waiting
+        taken = [] if self._stale else self._waiting
+        self._stale = False
         self._drop()
         return taken
+
+    @property
+    def _ready(self) -> bool:
+        return bool(self._waiting or self._stale or self.closed)
 
 
 class EventLog:
@@ -148,6 +162,7 @@ class EventLog:
         self._database = database
         self._subscriptions: defaultdict[int, set[Subscription]] = defaultdict(set)
         self._closing = False
+        database.when_unknown(self._look_again)
 
     async def append(
         self, tx: Transaction, session_db_id: int, *new: tuple[str, dict[str, Any]], messages: int = 0
@@ -166,6 +181,11 @@ class EventLog:
     def _publish(self, session_db_id: int, appended: Sequence[Event]) -> None:
         for subscription in self._subscriptions.get(session_db_id, ()):
             subscription.push(appended)
+
+    def _look_again(self) -> None:
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.look_again()
 
     def close_session(self, session_db_id: int, end: End = End.DELETED) -> None:
         """End every reader of a session."""

@@ -115,6 +115,10 @@ class Database:
             raise Unavailable("Another server has taken over the database; this one is stopping.")
         return await self._writer.run(unit)
 
+    def when_unknown(self, tell: Callable[[], None]) -> None:
+        """Call this after each commit whose outcome is unknown: the database may hold what nobody was told of."""
+        self._writer.when_unknown.append(tell)
+
     async def write_alone(self, unit: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run a unit in a transaction of its own, outside the line of the writer, and return after its commit.
 
@@ -148,7 +152,7 @@ class Database:
         try:
             async with asyncio.timeout(5), self.engine.connect() as connection:
                 await connection.execute(text("SELECT 1"))
-        except (DBAPIError, OSError, TimeoutError, asyncpg.PostgresError):
+        except FAILURES:
             return False
         return True
 

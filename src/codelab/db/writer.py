@@ -117,6 +117,8 @@ class Writer:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        #: Called after a commit whose outcome is unknown: the database may hold what nobody was told of.
+        self.when_unknown: list[Callable[[], None]] = []
         self._connection: AsyncConnection | None = None
         self._waiting: deque[_Job] = deque()
         self._wake = asyncio.Event()
@@ -185,10 +187,14 @@ class Writer:
                 unknown = Unavailable("The database went away during a commit; whether it was kept is unknown.")
                 for job in batch:
                     job.fail(unknown)
+                for tell in self.when_unknown:
+                    tell()
                 return True
-            if len(batch) > 1 or (lost and not alone):
+            if outcome.begun and (len(batch) > 1 or (lost and not alone)):
                 return False
-            batch[0].fail(error)
+            # Where no transaction could be begun, to try for one after the other would only let the last wait longest.
+            for job in batch:
+                job.fail(error)
             return True
         for job, transaction, result in outcome.ran:
             transaction.committed()
@@ -203,6 +209,7 @@ class Writer:
                 self._connection = await self._engine.connect()
             connection = self._connection
             transaction = await connection.begin()
+            outcome.begun = True
             info: dict[Any, Any] = {_LAST: {}}
             for first in range(0, len(batch), SLICE):
                 await _run_on(connection, partial(_run, batch[first : first + SLICE], outcome.ran, info))
@@ -228,12 +235,12 @@ class Writer:
 class _Outcome:
     """What became of a batch: the result of each unit, or the error that ended it, perhaps during the commit."""
 
-    __slots__ = ("committing", "error", "ran")
+    __slots__ = ("begun", "committing", "error", "ran")
 
     def __init__(self) -> None:
         self.ran: list[tuple[_Job, Transaction, Any]] = []
         self.error: BaseException | None = None
-        self.committing = False
+        self.begun = self.committing = False
 
 
 async def _run_on(connection: AsyncConnection, function: Callable[[Connection], None]) -> None:

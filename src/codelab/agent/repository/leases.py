@@ -47,9 +47,10 @@ async def free_all(db: AsyncSession) -> None:
     await db.execute(update(turns).where(OPEN, turns.c.state == "running").values(NO_LEASE))
 
 
-async def list_unattended(db: AsyncSession, at: datetime) -> list[int]:
-    """Return the sessions with work that no process does: a running turn without a valid lease, or a free queue."""
-    lapsed = or_(turns.c.lease_owner.is_(None), turns.c.lease_expires_at.is_(None), turns.c.lease_expires_at <= at)
+async def list_unattended(db: AsyncSession, at: datetime, owner: str) -> list[int]:
+    """Return the sessions with work that no other process does: a running turn without its lease, or a free queue."""
+    none = or_(turns.c.lease_owner.is_(None), turns.c.lease_expires_at.is_(None))
+    free = or_(none, turns.c.lease_expires_at <= at, turns.c.lease_owner == owner)
     active = turns.alias("active")
     busy = exists().where(active.c.session_db_id == turns.c.session_db_id, active.c.state.in_(("running", "waiting")))
     found = await db.execute(
@@ -57,7 +58,7 @@ async def list_unattended(db: AsyncSession, at: datetime) -> list[int]:
         .join(sessions, sessions.c.db_id == turns.c.session_db_id)
         .where(
             OPEN,
-            or_(and_(turns.c.state == "running", lapsed), and_(turns.c.state == "queued", ~busy)),
+            or_(and_(turns.c.state == "running", free), and_(turns.c.state == "queued", ~busy)),
             sessions.c.deleted_at.is_(None),
         )
         .distinct()

@@ -46,6 +46,10 @@ logger = logging.getLogger(__name__)
 RETRY_FIRST, RETRY_LONGEST = 0.5, 15.0
 
 
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, Unavailable) or is_unavailable(error)
+
+
 class _Work(msgspec.Struct):
     """One model call to make, which may take so many ``seconds``."""
 
@@ -99,7 +103,10 @@ class Runner:
         await self._wake_unattended()
 
     async def keep_leases(self) -> None:
-        """Renew the leases of all turns that run here, and take up what no process works on; a job of the module."""
+        """Renew the leases of all turns that run here, and take up what no process works on; a job of the module.
+
+        Also a turn of this process that nobody works on: the commit that set it running may have seemed lost.
+        """
         steps = dict(self._steps)
         own = await self._leases.renew() if self._tasks else set()
         for turn_id, step in steps.items():
@@ -153,8 +160,11 @@ class Runner:
                     while work := await self._database.write(lambda tx: self._take(tx, session_db_id)):
                         await self._run_or_fail(work)
                         delay = RETRY_FIRST
-                except Exception:
-                    logger.exception("a turn met an error and will be taken up again", extra={"retry_in": delay})
+                except Exception as error:
+                    if _is_away(error):
+                        logger.warning("a turn waits for the database: %s", type(error).__name__)
+                    else:
+                        logger.exception("a turn met an error and will be taken up again", extra={"retry_in": delay})
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, RETRY_LONGEST)
                     continue
@@ -169,7 +179,7 @@ class Runner:
         try:
             await self._run_step(work)
         except Exception as error:
-            if isinstance(error, Unavailable) or is_unavailable(error):
+            if _is_away(error):
                 raise
             logger.exception("a turn failed in a way that nobody expected", extra={"turn_id": work.turn.id})
             sentence = "Something went wrong in the server; its log has the details."
@@ -187,6 +197,8 @@ class Runner:
             if not is_free(turn):
                 return None  # another process works on it
             turn = await self._take_over(tx, turn)
+        elif turn is not None:
+            await self._leases.claim(tx, turn)  # a write: where none can be made, no model call is paid for in vain
         if turn is None:
             turn = await turns.next_queued(tx.session, session_db_id)
             if turn is None:
