@@ -11,6 +11,8 @@ from codelab.auth.cleaning import clean, prune_audit, remove_tokens
 from codelab.db import now
 from codelab.db.upkeep import Batches
 from tests.auth.test_audit_chain import check, faults, record, trail
+from tests.support.browser import browsing
+from tests.support.flows import WEB, let_in
 
 if TYPE_CHECKING:
     import pytest
@@ -147,3 +149,14 @@ async def _at(auth: RunningAuth, statement: str, at: Any, **parameters: Any) -> 
         await connection.execute(
             text(statement).bindparams(bindparam("at", type_=UtcDateTime())), {"at": at, **parameters}
         )
+
+
+async def test_ended_flows_go_a_day_later(auth: RunningAuth) -> None:
+    """Codes and browser sessions go a day after their end; younger ones stay."""
+    await auth.client("web", "authorization_code", redirect_uris=[WEB])
+    async with browsing(auth.app) as browser:
+        await let_in(browser)
+    for age, expected in ((timedelta(hours=23), 0), (timedelta(hours=25), 2)):
+        await _at(auth, "UPDATE authorization_codes SET expires_at = :at", now() - age)
+        await _at(auth, "UPDATE browser_sessions SET expires_at = :at", now() - age)
+        assert (await run(auth))["ended flows"] == expected

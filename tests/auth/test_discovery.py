@@ -9,6 +9,8 @@ import pytest
 
 from codelab.auth.scopes import ABOUT_PEOPLE, SCOPES
 from tests.support.auth import CLIENT, ISSUER, RunningAuth, running_auth
+from tests.support.browser import browsing, query_of
+from tests.support.flows import REQUEST, WEB, url_of
 
 if TYPE_CHECKING:
     from codelab.settings import AuthSettings
@@ -67,8 +69,56 @@ class Walk:
         body = (await self.auth.login(client_id="all", scope=" ".join(value))).json()
         assert set(body["scope"].split()) == set(value)
 
+    async def _authorization_endpoint(self, value: Any) -> None:
+        """The fields about it are tried together, with one client."""
+        await self.auth.client("web", "authorization_code", redirect_uris=[WEB])
+        assert value == f"{ISSUER}/oauth/authorize"
+        async with browsing(self.auth.app) as browser:
+            assert (await browser.open(url_of(REQUEST))).status_code == 200
+
+    async def _told(self, **changes: str) -> dict[str, str]:
+        async with browsing(self.auth.app) as browser:
+            await browser.open(url_of(REQUEST, **changes))
+            return query_of(browser.left) if browser.left else {}
+
     async def _response_types_supported(self, value: Any) -> None:
-        assert value == []
+        assert value == ["code"]
+        assert (await self._told(response_type="token"))["error"] == "unsupported_response_type"
+
+    async def _response_modes_supported(self, value: Any) -> None:
+        assert value == ["query"]
+        assert await self._told(response_mode="query") == {}
+        assert (await self._told(response_mode="fragment"))["error"] == "invalid_request"
+
+    async def _code_challenge_methods_supported(self, value: Any) -> None:
+        assert value == ["S256"]
+        assert (await self._told(code_challenge_method="plain"))["error"] == "invalid_request"
+
+    async def _authorization_response_iss_parameter_supported(self, value: Any) -> None:
+        assert value is True
+        assert (await self._told(prompt="none"))["iss"] == ISSUER
+
+    async def _prompt_values_supported(self, value: Any) -> None:
+        for prompt in value:
+            told = await self._told(prompt=prompt)
+            assert told.get("error") == ("login_required" if prompt == "none" else None)
+
+    async def _ui_locales_supported(self, value: Any) -> None:
+        async with browsing(self.auth.app) as browser:
+            for language in value:
+                page = await browser.open(url_of(REQUEST), **{"Accept-Language": language})
+                assert page.headers["Content-Language"] == language
+
+    async def _claims_parameter_supported(self, value: Any) -> None:
+        assert value is False
+
+    async def _request_parameter_supported(self, value: Any) -> None:
+        assert value is False
+        assert (await self._told(request="x"))["error"] == "request_not_supported"
+
+    async def _request_uri_parameter_supported(self, value: Any) -> None:
+        assert value is False
+        assert (await self._told(request_uri="https://x"))["error"] == "request_uri_not_supported"
 
     async def _grant_types_supported(self, value: Any) -> None:
         for grant in value:

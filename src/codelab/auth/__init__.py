@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 from litestar.plugins import InitPlugin
 
 from codelab.auth.audit import Audit
+from codelab.auth.authorize.service import Authorizing
+from codelab.auth.browsers import Browsers
 from codelab.auth.cleaning import clean
 from codelab.auth.discovery import Discovery
 from codelab.auth.edge import Challenges, Cors
 from codelab.auth.grants import Grants
 from codelab.auth.grants.client_credentials import ClientCredentialsGrant
+from codelab.auth.grants.code import CodeGrant
 from codelab.auth.grants.issuing import Issuing
 from codelab.auth.grants.password import PasswordGrant
 from codelab.auth.grants.refresh import RefreshGrant
@@ -22,10 +25,11 @@ from codelab.auth.inherited import InheritedTokens
 from codelab.auth.keys import KeyRing
 from codelab.auth.logins import Logins
 from codelab.auth.middleware import BearerMiddleware
+from codelab.auth.pages import Pages
 from codelab.auth.passwords import Passwords
 from codelab.auth.principals import Principals
 from codelab.auth.resources import Audiences
-from codelab.auth.routes import metadata, token
+from codelab.auth.routes import metadata, pages, token
 from codelab.auth.seeds import plant
 from codelab.auth.storage import SCHEMA
 from codelab.auth.tokens import AccessTokens
@@ -77,6 +81,7 @@ class AuthModule(InitPlugin):
         self._logins = Logins(self.database, self._passwords, self._audit)
         issuing = Issuing(self._tokens, audiences)
         grants: dict[str, Grant] = {
+            "authorization_code": CodeGrant(self.database, self._audit, issuing),
             "refresh_token": RefreshGrant(
                 self.database, self._audit, issuing, self._inherited, timedelta(seconds=settings.refresh_grace)
             ),
@@ -86,6 +91,12 @@ class AuthModule(InitPlugin):
         if not settings.password_grant:
             grants.pop("password")
         self._grants = Grants(self.database, grants)
+        self._front = pages.Front(
+            Pages(issuer),
+            Browsers(self.database, secure=issuer.startswith("https:")),
+            self._logins,
+            Authorizing(self.database, self._audit, audiences, issuer),
+        )
         self._discovery = Discovery(issuer, audiences, self._grants.types)
         self.upkeep = Upkeep("auth", lambda: clean(self.database, settings, self._audit.chain))
         self._principals = Principals(self.database, self._tokens, local_secret)
@@ -94,6 +105,7 @@ class AuthModule(InitPlugin):
         """Add the routes, the middleware and the life of the module to an application."""
         app_config.route_handlers.extend(metadata.create_routes(self._discovery, self._keys))
         app_config.route_handlers.extend(token.create_routes(self._grants))
+        app_config.route_handlers.extend(pages.create_routes(self._front))
         app_config.middleware.append(BearerMiddleware(self._principals))
         app_config.lifespan.append(self._live)
         return app_config

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from codelab.auth.pages.texts import LANGUAGES
 from codelab.auth.scopes import ABOUT_PEOPLE, SCOPES
 
 if TYPE_CHECKING:
@@ -33,10 +34,19 @@ class Discovery:
         self.resource_url = f"{parts.scheme}://{parts.netloc}{_RESOURCE}{path}/api/v1"
         self.server: dict[str, Any] = {
             "issuer": issuer,
+            "authorization_endpoint": f"{base}/oauth/authorize",
             "token_endpoint": f"{base}/oauth/token",
             "jwks_uri": f"{base}/.well-known/jwks.json",
             "scopes_supported": list(SCOPES),
-            "response_types_supported": [],
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "code_challenge_methods_supported": ["S256"],
+            "authorization_response_iss_parameter_supported": True,
+            "prompt_values_supported": ["none", "login", "consent", "select_account"],
+            "ui_locales_supported": list(LANGUAGES),
+            "claims_parameter_supported": False,
+            "request_parameter_supported": False,
+            "request_uri_parameter_supported": False,
             "grant_types_supported": list(grant_types),
             "token_endpoint_auth_methods_supported": _CLIENT_AUTH,
             "protected_resources": [audiences.api],

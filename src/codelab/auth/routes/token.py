@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 __all__ = ("create_routes",)
 
 
-_PARAMETERS = ("client_id", "client_secret", "username", "password", "refresh_token", "scope", "resource")
+_PARAMETERS = (
+    "client_id",
+    "client_secret",
+    "code",
+    "code_verifier",
+    "redirect_uri",
+    "refresh_token",
+    "username",
+    "password",
+    "scope",
+    "resource",
+)
 _REFUSALS = {
     400: "The request, the grant or the scope is refused",
     401: "The client, or the name and password, is refused",
