@@ -54,6 +54,48 @@ class Walk:
     async def _token_endpoint(self, value: Any) -> None:
         assert (await self.auth.http.post(value)).json()["error"] == "invalid_request"
 
+    async def _userinfo_endpoint(self, value: Any) -> None:
+        await self.auth.client("openid", "password")
+        body = (await self.auth.login(client_id="openid", scope="openid")).json()
+        answer = await self.auth.http.get(value, headers={"Authorization": f"Bearer {body['access_token']}"})
+        assert set(answer.json()) == {"sub"}
+
+    async def _introspection_endpoint(self, value: Any) -> None:
+        assert value == f"{ISSUER}/oauth/introspect"
+
+    async def _introspection_endpoint_auth_methods_supported(self, value: Any) -> None:
+        assert value == ["client_secret_basic", "client_secret_post"]
+        await self.auth.client("asking", secret="s")
+        url = self.document["introspection_endpoint"]
+        assert (await self.auth.post(url, "asking", "s", token="x")).json() == {"active": False}
+        post = await self.auth.post(url, client_id="asking", client_secret="s", token="x")
+        assert post.json() == {"active": False}
+
+    async def _revocation_endpoint(self, value: Any) -> None:
+        assert value == f"{ISSUER}/oauth/revoke"
+
+    async def _revocation_endpoint_auth_methods_supported(self, value: Any) -> None:
+        assert value == ["none", "client_secret_basic", "client_secret_post"]
+        url = self.document["revocation_endpoint"]
+        await self.auth.client("ending", secret="s")
+        assert (await self.auth.post(url, "ending", "s", token="x")).status_code == 200
+        assert (await self.auth.post(url, client_id="ending", client_secret="s", token="x")).status_code == 200
+        assert (await self.auth.post(url, client_id=CLIENT, token="x")).status_code == 200
+
+    async def _subject_types_supported(self, value: Any) -> None:
+        assert value == ["public"]
+
+    async def _id_token_signing_alg_values_supported(self, value: Any) -> None:
+        assert value == [pyjwt.get_unverified_header(await self._id_token())["alg"]]
+
+    async def _claims_supported(self, value: Any) -> None:
+        said = set(pyjwt.decode(await self._id_token(), options={"verify_signature": False}))
+        assert said | {"nonce", "preferred_username", "email", "email_verified"} == set(value)
+
+    async def _id_token(self) -> str:
+        await self.auth.client("openid", "password")
+        return str((await self.auth.login(client_id="openid", scope="openid")).json()["id_token"])
+
     async def _jwks_uri(self, value: Any) -> None:
         token = (await self.auth.login()).json()["access_token"]
         keys = pyjwt.PyJWKSet.from_dict(await read(self.auth, value))
@@ -187,7 +229,16 @@ async def test_issuer_with_a_path(settings: AuthSettings) -> None:
         assert challenge == f'Bearer resource_metadata="https://example.com{RESOURCE}/code/lab/api/v1"'
 
 
-OPEN = ("/oauth/token", "/.well-known/jwks.json", SERVER, OPENID, RESOURCE, f"{RESOURCE}/api/v1")
+OPEN = (
+    "/oauth/token",
+    "/oauth/revoke",
+    "/oauth/userinfo",
+    "/.well-known/jwks.json",
+    SERVER,
+    OPENID,
+    RESOURCE,
+    f"{RESOURCE}/api/v1",
+)
 
 
 @pytest.mark.parametrize("path", OPEN)
@@ -199,13 +250,13 @@ async def test_browsers_may_ask(auth: RunningAuth, path: str) -> None:
     assert before.status_code == 204
     assert "POST" in before.headers["Access-Control-Allow-Methods"]
     assert "Authorization" in before.headers["Access-Control-Allow-Headers"]
-    answer = await (auth.http.post(path, headers=headers) if path == OPEN[0] else auth.http.get(path, headers=headers))
+    answer = await (auth.http.post(path, headers=headers) if path in OPEN[:3] else auth.http.get(path, headers=headers))
     for each in (before, answer):
         assert each.headers["Access-Control-Allow-Origin"] == "*"
         assert "Access-Control-Allow-Credentials" not in each.headers
 
 
-@pytest.mark.parametrize("path", ["/me", "/public", "/oauth/authorize"])
+@pytest.mark.parametrize("path", ["/me", "/public", "/oauth/authorize", "/oauth/introspect", "/oauth/sign-in"])
 async def test_browsers_may_not_ask_elsewhere(auth: RunningAuth, path: str) -> None:
     """A script of another origin learns nothing from the API, and nothing from what people see."""
     headers = {"Origin": "https://app.example", "Access-Control-Request-Method": "GET"}

@@ -37,6 +37,7 @@ Event = Literal[
     "login_success",
     "token_refresh",
     "token_reuse",
+    "token_revoke",
 ]
 
 _MAX_TEXT = 512

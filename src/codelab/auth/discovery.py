@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from codelab.auth.keys import ALGORITHM
 from codelab.auth.pages.texts import LANGUAGES
 from codelab.auth.scopes import ABOUT_PEOPLE, SCOPES
 
@@ -18,6 +19,8 @@ __all__ = ("Discovery",)
 _SERVER = "/.well-known/oauth-authorization-server"
 _OPENID = "/.well-known/openid-configuration"
 _RESOURCE = "/.well-known/oauth-protected-resource"
+_ABOUT_THE_LOGIN = ("iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash")
+_ABOUT_THE_PERSON = ("preferred_username", "email", "email_verified")
 _CLIENT_AUTH = ["none", "client_secret_basic", "client_secret_post"]
 
 
@@ -36,6 +39,9 @@ class Discovery:
             "issuer": issuer,
             "authorization_endpoint": f"{base}/oauth/authorize",
             "token_endpoint": f"{base}/oauth/token",
+            "userinfo_endpoint": f"{base}/oauth/userinfo",
+            "introspection_endpoint": f"{base}/oauth/introspect",
+            "revocation_endpoint": f"{base}/oauth/revoke",
             "jwks_uri": f"{base}/.well-known/jwks.json",
             "scopes_supported": list(SCOPES),
             "response_types_supported": ["code"],
@@ -49,6 +55,11 @@ class Discovery:
             "request_uri_parameter_supported": False,
             "grant_types_supported": list(grant_types),
             "token_endpoint_auth_methods_supported": _CLIENT_AUTH,
+            "revocation_endpoint_auth_methods_supported": _CLIENT_AUTH,
+            "introspection_endpoint_auth_methods_supported": _CLIENT_AUTH[1:],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [ALGORITHM],
+            "claims_supported": [*_ABOUT_THE_LOGIN, *_ABOUT_THE_PERSON],
             "protected_resources": [audiences.api],
         }
         self.resource: dict[str, Any] = {

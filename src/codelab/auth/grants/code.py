@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from codelab.auth.forms import require
 from codelab.auth.grants.issuing import Granted, refuse_grant
 from codelab.auth.repository import codes
-from codelab.auth.repository.tokens import revoke_family
+from codelab.auth.repository.revocations import end_login
 from codelab.auth.tokens import hash_token, new_refresh_token
 from codelab.db import now
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from codelab.auth.grants.issuing import Issuing
     from codelab.auth.repository.clients import ClientRecord
     from codelab.auth.repository.codes import CodeRecord
+    from codelab.auth.revocations import Revocations
     from codelab.auth.schemas import Origin, TokenAnswer
     from codelab.db import Database, Transaction
 
@@ -31,8 +32,9 @@ _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 class CodeGrant:
     """Exchange an authorization code for tokens, once; a second use ends what the first was given."""
 
-    def __init__(self, database: Database, audit: Audit, issuing: Issuing) -> None:
+    def __init__(self, database: Database, audit: Audit, issuing: Issuing, ended: Revocations) -> None:
         self._database = database
+        self._ended = ended
         self._audit = audit
         self._issuing = issuing
 
@@ -57,6 +59,7 @@ class CodeGrant:
             scope=code.scope,
             resource=code.resource or resource,
             auth_time=code.auth_time,
+            nonce=code.nonce,
             family_id=code.family_id,
         )
         at = now()
@@ -66,7 +69,7 @@ class CodeGrant:
             if not await codes.use_code(session, code.id, at):
                 again = await codes.find_code(session, hash_token(shown))
                 if again is not None and again.used_at is not None:
-                    ended = await revoke_family(session, code.family_id, at)
+                    ended = await end_login(session, code.family_id, at)
                     self._audit.record(
                         session,
                         "code_reuse",
@@ -85,6 +88,7 @@ class CodeGrant:
             return True
 
         if not await self._database.write(unit):
+            self._ended.note()
             raise refuse_grant("The code has expired" if code.expires_at <= at else "Invalid code")
         return self._issuing.tell(client, granted, refresh_token)
 
