@@ -11,6 +11,7 @@ from litestar.plugins import InitPlugin
 from codelab.agent.agents import load_agents
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
+from codelab.agent.explaining import read_policy
 from codelab.agent.log import EventLog
 from codelab.agent.providers import create_client
 from codelab.agent.providers.retry import RetryPolicy
@@ -68,6 +69,7 @@ class AgentModule(InitPlugin):
             Limits(settings.db_pool_size, settings.db_statement_timeout),
         )
         agents = load_agents()
+        self.policy = read_policy(settings.policy_file)
         try:
             client = create_client(
                 settings.llm_proxy_url,
@@ -85,9 +87,9 @@ class AgentModule(InitPlugin):
         calls = CallTransitions(self.log)
         self.claims = ClaimService(self.database, self.log, calls, self.readers, grace=settings.claim_grace_seconds)
         lease = Lease(settings.lease_seconds)
-        transitions = Transitions(self.log, calls, agents, lease)
-        policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
-        caller = ModelCaller(self.database, self.log, transitions, client, policy, lease)
+        transitions = Transitions(self.log, calls, agents, lease, self.policy)
+        retries = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
+        caller = ModelCaller(self.database, self.log, transitions, client, retries, lease)
         self.runner = Runner(
             self.database,
             self.log,
@@ -109,7 +111,7 @@ class AgentModule(InitPlugin):
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
         self.queue = QueueService(self.database, transitions)
-        self.approvals = ApprovalService(self.database, calls, self.runner, agents)
+        self.approvals = ApprovalService(self.database, calls, self.runner, agents, self.policy)
         self.turns = TurnService(
             self.database,
             self.log,
@@ -134,6 +136,7 @@ class AgentModule(InitPlugin):
             "commands": Provide(lambda: self.commands, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
+            "policy": Provide(lambda: self.policy, sync_to_thread=False),
             "log": Provide(lambda: self.log, sync_to_thread=False),
             "readers": Provide(lambda: self.readers, sync_to_thread=False),
             "send_timeout": Provide(lambda: self._send_timeout, sync_to_thread=False),

@@ -13,12 +13,14 @@ from codelab.settings.variables import (
     number,
     one_of,
     optional,
+    optional_path,
     variable,
     whole,
 )
 
 if TYPE_CHECKING:
     from datetime import timedelta
+    from pathlib import Path
 
 __all__ = ("AgentSettings",)
 
@@ -137,6 +139,12 @@ class AgentSettings:
     )
     max_steps: int = variable(
         "AGENT_RUNTIME__MAX_STEPS", "50", "Model calls in one turn before it fails.", whole(1, 10_000)
+    )
+    policy_file: Path | None = variable(
+        "AGENT_RUNTIME__POLICY_FILE",
+        "",
+        "File with rules about what agents may do, as [The policy](policy.md) describes. Unset: the built-in rules.",
+        optional_path,
     )
     claim_grace_seconds: float = variable(
         "AGENT_RUNTIME__CLAIM_GRACE_SECONDS",

@@ -24,6 +24,7 @@ __all__ = (
     "number",
     "one_of",
     "optional",
+    "optional_path",
     "path",
     "switch",
     "variable",
@@ -63,6 +64,11 @@ def path(value: str) -> Path:
         return Path(value).expanduser()
     except RuntimeError:
         raise ValueError("there is no such user, or no home folder") from None
+
+
+def optional_path(value: str) -> Path | None:
+    """Read a path, or None for none."""
+    return path(value) if value else None
 
 
 def number(low: float, high: float) -> Callable[[str], float]:

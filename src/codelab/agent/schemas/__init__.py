@@ -5,6 +5,7 @@ from __future__ import annotations
 from codelab.agent.schemas.agents import AgentContextInfo, AgentInfo, AgentList, ContextAnswer, Switch, SwitchRequest
 from codelab.agent.schemas.approvals import Approval, ApprovalList, Decision
 from codelab.agent.schemas.history import EventPage, History, HistoryMessage, LoggedEvent
+from codelab.agent.schemas.policy import Call, Explanation
 from codelab.agent.schemas.sessions import ActiveTurn, NewSession, SessionChange, SessionInfo, SessionList
 from codelab.agent.schemas.turns import (
     CallId,
@@ -27,6 +28,7 @@ __all__ = (
     "AgentList",
     "Approval",
     "ApprovalList",
+    "Call",
     "CallId",
     "Claim",
     "ClaimRequest",
@@ -34,6 +36,7 @@ __all__ = (
     "ContextAnswer",
     "Decision",
     "EventPage",
+    "Explanation",
     "History",
     "HistoryMessage",
     "LoggedEvent",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
+    from codelab.agent.policy import Policy
     from codelab.agent.turns.answer import Answer
     from codelab.agent.turns.lease import Lease
     from codelab.db import Transaction
@@ -27,10 +28,13 @@ __all__ = ("Transitions",)
 class Transitions:
     """Change turns; every method is called inside a transaction and appends its own events."""
 
-    def __init__(self, log: EventLog, calls: CallTransitions, agents: Mapping[str, Agent], lease: Lease) -> None:
+    def __init__(
+        self, log: EventLog, calls: CallTransitions, agents: Mapping[str, Agent], lease: Lease, policy: Policy
+    ) -> None:
         self._log = log
         self._calls = calls
         self._agents = agents
+        self._policy = policy
         self._lease = lease
 
     async def start(self, tx: Transaction, session: Row[Any], turn: Row[Any]) -> None:
@@ -67,7 +71,7 @@ class Transitions:
         usage = None
         if answer.usage is not None:
             usage = {"input_tokens": answer.usage.input_tokens, "output_tokens": answer.usage.output_tokens}
-        verdicts = [gate.check_call(self._agents[agent], call.name, call.arguments) for call in calls]
+        verdicts = [gate.check_call(self._agents[agent], call.name, call.arguments, self._policy) for call in calls]
         completed = {
             "message_id": answer.message_id,
             "turn_id": turn.id,
