@@ -12,6 +12,7 @@ from codelab.agent.agents import load_agents
 from codelab.agent.choice import Models
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
+from codelab.agent.explaining import read_policy
 from codelab.agent.images import body_size
 from codelab.agent.log import EventLog
 from codelab.agent.providers import create_client, load_prices
@@ -74,6 +75,7 @@ class AgentModule(InitPlugin):
             Limits(settings.db_pool_size, settings.db_statement_timeout),
         )
         agents = load_agents()
+        self.policy = read_policy(settings.policy_file)
         try:
             client = create_client(
                 settings.llm_proxy_url,
@@ -94,10 +96,10 @@ class AgentModule(InitPlugin):
         self.claims = ClaimService(self.database, self.log, calls, self.readers, grace=settings.claim_grace_seconds)
         lease = Lease(settings.lease_seconds)
         turn_limits = TurnLimits(settings.max_steps, settings.max_turn_tokens, settings.max_turn_seconds)
-        transitions = Transitions(self.log, calls, agents, lease, turn_limits)
-        policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
+        transitions = Transitions(self.log, calls, agents, lease, self.policy, turn_limits)
+        retries = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
         prices = load_prices(settings.prices_file)
-        caller = ModelCaller(self.database, self.log, transitions, client, policy, lease, prices)
+        caller = ModelCaller(self.database, self.log, transitions, client, retries, lease, prices)
         limits = ContextLimits(
             settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars
         )
@@ -138,7 +140,7 @@ class AgentModule(InitPlugin):
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents, models)
         self._following = Following(self.sessions, self.log, self.readers, settings.send_timeout)
         self.queue = QueueService(self.database, transitions)
-        self.approvals = ApprovalService(self.database, transitions, calls, self.runner, agents)
+        self.approvals = ApprovalService(self.database, transitions, calls, self.runner, agents, self.policy)
         self.turns = TurnService(
             self.database,
             self.log,
@@ -167,6 +169,7 @@ class AgentModule(InitPlugin):
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
             "following": Provide(lambda: self._following, sync_to_thread=False),
+            "policy": Provide(lambda: self.policy, sync_to_thread=False),
         }
         return app_config
 

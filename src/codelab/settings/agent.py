@@ -189,6 +189,12 @@ class AgentSettings:
         "Seconds that the model may work in one turn before a person is asked; `0`: no limit.",
         whole(0, 31_536_000),
     )
+    policy_file: Path | None = variable(
+        "AGENT_RUNTIME__POLICY_FILE",
+        "",
+        "File with rules about what agents may do, as [The policy](policy.md) describes. Unset: the built-in rules.",
+        optional_path,
+    )
     claim_grace_seconds: float = variable(
         "AGENT_RUNTIME__CLAIM_GRACE_SECONDS",
         "30",

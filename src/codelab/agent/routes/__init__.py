@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar import Router
 
-from codelab.agent.routes import agents, events, sessions, socket, turns
+from codelab.agent.routes import agents, events, policy, sessions, socket, turns
 from codelab.agent.routes.common import AgentRequest
 from codelab.identity import require_scopes
 
@@ -20,6 +20,7 @@ def router(*, max_message_body: int) -> Router:
             *sessions.HANDLERS,
             *turns.HANDLERS,
             Router("/", route_handlers=turns.MESSAGE_HANDLERS, request_max_body_size=max_message_body),
+            *policy.HANDLERS,
             *events.HANDLERS,
             *socket.HANDLERS,
         ],

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from codelab.agent.agents import Agent
     from codelab.agent.idempotency import Once
+    from codelab.agent.policy import Policy
     from codelab.agent.turns.calls import CallTransitions
     from codelab.agent.turns.runner import Runner
     from codelab.agent.turns.transitions import Transitions
@@ -44,9 +45,11 @@ class ApprovalService:
         calls: CallTransitions,
         runner: Runner,
         agents: Mapping[str, Agent],
+        policy: Policy,
     ) -> None:
         self._database = database
         self._transitions = transitions
+        self._policy = policy
         self._calls = calls
         self._runner = runner
         self._agents = agents
@@ -67,7 +70,8 @@ class ApprovalService:
             BadRequest: the modified arguments are missing, do not fit the tool, or the policy denies them; or it is
                 an edit of a limit.
             NotFound: no such session of this person, or no such approval in it.
-            Conflict: it was decided already; the decision is in the problem's member ``approval``.
+            Conflict: it was decided already; the decision is in the problem's member ``approval``. Or the policy
+                has changed since it was asked, and denies it.
         """
 
         async def unit(tx: Transaction) -> Approval:
@@ -85,6 +89,8 @@ class ApprovalService:
             arguments = msgspec.json.decode(row.arguments)
             if modified is not None:
                 arguments = self._check_edit(row, modified)
+            elif decision == "approve" and row.request_type != approvals.LIMIT:
+                self._check_again(row, arguments)
             status = "rejected" if decision == "reject" else "approved"
             await approvals.resolve(
                 tx.session,
@@ -105,12 +111,20 @@ class ApprovalService:
 
     def _check_edit(self, row: Row[Any], modified: dict[str, Any]) -> dict[str, Any]:
         try:
-            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, modified)
+            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, modified, self._policy)
         except InvalidArguments as error:
             raise BadRequest(f"modified_arguments: {error}", field="modified_arguments") from None
         if verdict.effect == "deny":
             raise BadRequest(f"modified_arguments: {verdict.reason}", code="denied", field="modified_arguments")
         return verdict.arguments
+
+    def _check_again(self, row: Row[Any], arguments: dict[str, Any]) -> None:
+        try:
+            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, arguments, self._policy)
+        except InvalidArguments as error:
+            raise Conflict(f"The tool takes these arguments no longer: {error}", code="denied") from None
+        if verdict.effect == "deny":
+            raise Conflict(f"The policy does not allow this any longer: {verdict.reason}", code="denied")
 
     async def _carry_out(
         self,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
+    from codelab.agent.policy import Policy
     from codelab.agent.providers import ReasoningPart
     from codelab.agent.turns.answer import Answer
     from codelab.agent.turns.lease import Lease
@@ -35,11 +36,18 @@ class Transitions:
     """Change turns; every method is called inside a transaction and appends its own events."""
 
     def __init__(
-        self, log: EventLog, calls: CallTransitions, agents: Mapping[str, Agent], lease: Lease, limits: TurnLimits
+        self,
+        log: EventLog,
+        calls: CallTransitions,
+        agents: Mapping[str, Agent],
+        lease: Lease,
+        policy: Policy,
+        limits: TurnLimits,
     ) -> None:
         self._log = log
         self._calls = calls
         self._agents = agents
+        self._policy = policy
         self._lease = lease
         self._limits = limits
 
@@ -97,7 +105,7 @@ class Transitions:
                 tx, session.db_id, self._started(turn, agent, answer.model, answer.message_id)
             )
             await self._add_answer(tx, turn, last, agent, answer.model, answer.message_id)
-        verdicts = [gate.check_call(self._agents[agent], call.name, call.arguments) for call in calls]
+        verdicts = [gate.check_call(self._agents[agent], call.name, call.arguments, self._policy) for call in calls]
         completed = {
             "message_id": answer.message_id,
             "turn_id": turn.id,
