@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from codelab.db import Limits
 from tests.db.modules import make_module_database
 
 if TYPE_CHECKING:
@@ -98,3 +99,38 @@ class TestPeek:
         async with database.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             busy, pages, copied = (await connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))).one()
         assert (busy, pages, copied) == (0, 0, 0)
+
+
+class TestServer:
+    @pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+    async def test_a_connection_that_was_cut_is_replaced(self, database: Database) -> None:
+        """Reading goes on by itself after the server has ended the connection that was kept."""
+        async with database.read() as session:
+            kept = await session.scalar(text("SELECT pg_backend_pid()"))
+        async with database.read() as session:
+            assert await session.scalar(text("SELECT pg_backend_pid()")) == kept
+        async with database.engine.connect() as other:
+            await other.execute(text("SELECT pg_terminate_backend(:kept, 10000)"), {"kept": kept})
+
+        async with asyncio.timeout(20):
+            while True:
+                with contextlib.suppress(DBAPIError):  # one that began before the end was heard of
+                    async with database.read() as session:
+                        fresh = await session.scalar(text("SELECT pg_backend_pid()"))
+                    break
+        assert fresh != kept
+
+    @pytest.mark.parametrize("pool_size", [4, 10])
+    async def test_many_readers_leave_room_for_others(self, database_url: str, pool_size: int) -> None:
+        """However many read at once, each gets its turn, and the database still says that it is ready."""
+        small = make_module_database("auth", database_url, limits=Limits(pool_size))
+        await small.start(0, alone=True)
+
+        async def read() -> int:
+            async with small.read() as session:
+                return int(await session.scalar(text("SELECT 1")))
+
+        async with asyncio.timeout(60):
+            assert await asyncio.gather(*(read() for _ in range(40))) == [1] * 40
+            assert await small.ping()
+        await small.stop()

@@ -17,10 +17,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from codelab.db.engine import MIGRATION_BUSY_TIMEOUT_MS, create_engine, writing
+from codelab.db.engine import MIGRATION_BUSY_TIMEOUT_MS, Limits, create_engine, writing
 from codelab.db.faults import FAILURES, reason
 from codelab.db.migrate import refuse_foreign, upgrade
-from codelab.db.reader import Reader
+from codelab.db.reader import make_reader
 from codelab.db.serving import claim_of, claim_or_refuse
 from codelab.db.writer import Transaction, Writer, expect_last, write_last
 from codelab.errors import StartError, Unavailable
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from codelab.db.engine import Limits
     from codelab.db.schema import ModuleSchema
     from codelab.db.serving import ServingClaim
     from codelab.db.urls import DatabaseUrl
@@ -64,7 +63,7 @@ class Database:
         self._claim: ServingClaim | None = None
         self._watch: asyncio.Task[None] | None = None
         self._writer = Writer(writing(self.engine))
-        self._reader = Reader(self.engine)
+        self._reader = make_reader(self.engine, (limits or Limits()).pool_size)
 
     async def start(self, wait: float, *, alone: bool = False) -> None:
         """Wait for the server, migrate, and start to take writes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -16,7 +17,31 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-__all__ = ("Reader",)
+__all__ = ("Reader", "make_reader")
+
+#: Connections of the pool that reading from PostgreSQL leaves to others: to the writer, the lock of the serving
+#: process, long commands and the look at whether it is ready.
+SPARED = 4
+
+
+class Reader:
+    """Open sessions for reading, on connections of the pool; each read begins and ends a transaction there."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """Open a session, see ``Database.read``."""
+        async with self._engine.connect() as connection:
+            yield cast("AsyncSession", AwaitingSession(connection))
+
+    def peek(self) -> contextlib.AbstractAsyncContextManager[AsyncSession]:
+        """Open a session, see ``Database.peek``."""
+        return self.read()
+
+    async def close(self) -> None:
+        """Give back what is kept."""
 
 
 class _Kept(NamedTuple):
@@ -27,29 +52,16 @@ class _Kept(NamedTuple):
     driver: Any
 
 
-class Reader:
-    """Open sessions for reading."""
+class _FileReader(Reader):
+    """Peek into a SQLite file on the event loop."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._sqlite = engine.dialect.name == "sqlite"
-        # On PostgreSQL each statement has a snapshot of its own anyway (READ COMMITTED): a transaction around them
-        # would only be two more ways to the server and back.
-        self._engine = engine if self._sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
+        super().__init__(engine)
         self._kept: _Kept | None = None
-
-    @contextlib.asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncSession]:
-        """Open a session, see ``Database.read``."""
-        async with self._engine.connect() as connection:
-            yield cast("AsyncSession", AwaitingSession(connection))
 
     @contextlib.asynccontextmanager
     async def peek(self) -> AsyncIterator[AsyncSession]:
         """Open a session, see ``Database.peek``."""
-        if not self._sqlite:
-            async with self.read() as session:
-                yield session
-            return
         kept = self._kept or await self._connect()
         self._kept = None
         usable = True
@@ -66,7 +78,7 @@ class Reader:
                 await _give_back(kept)
 
     async def close(self) -> None:
-        """Give the connection back that is kept."""
+        """Give back what is kept."""
         kept, self._kept = self._kept, None
         if kept is not None:
             await _give_back(kept)
@@ -81,3 +93,54 @@ class Reader:
 async def _give_back(kept: _Kept) -> None:
     set_inline(kept.driver, on=False)
     await kept.connection.close()
+
+
+class _ServerReader(Reader):
+    """Read from PostgreSQL without the ways to the server that a pool and a transaction need.
+
+    Its connections are taken from the pool and kept. Each statement has a snapshot of its own anyway (READ COMMITTED).
+    """
+
+    def __init__(self, engine: AsyncEngine, room: int) -> None:
+        super().__init__(engine.execution_options(isolation_level="AUTOCOMMIT"))
+        self._room = room
+        self._turn = asyncio.Semaphore(max(room, 2))
+        self._idle: list[AsyncConnection] = []
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """Open a session, see ``Database.read``."""
+        async with self._turn:
+            connection = await self._take()
+            usable = False
+            try:
+                yield cast("AsyncSession", AwaitingSession(connection))
+                await connection.rollback()
+                usable = True
+            finally:
+                if usable and len(self._idle) < self._room:
+                    self._idle.append(connection)
+                else:
+                    await connection.close()
+
+    async def close(self) -> None:
+        """Give back what is kept."""
+        while self._idle:
+            await self._idle.pop().close()
+
+    async def _take(self) -> AsyncConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            raw: Any = (await connection.get_raw_connection()).driver_connection
+            if not raw.is_closed():
+                return connection
+            await connection.invalidate()
+            await connection.close()
+        return await self._engine.connect()
+
+
+def make_reader(engine: AsyncEngine, pool_size: int) -> Reader:
+    """Make what reads from a database."""
+    if engine.dialect.name == "sqlite":
+        return _FileReader(engine)
+    return _ServerReader(engine, pool_size - SPARED)
