@@ -40,6 +40,8 @@ class Proxy:
         self._refuse, self._silent, self._refuse_tls, self._ask_password = refuse, silent, refuse_tls, ask_password
         self.on_client: Callable[[bytes], str | None] = lambda _data: None
         self.spoken = False
+        self._losing = False
+        self._kept: list[asyncio.StreamWriter] = []
         self.password = ""
         self.host = "127.0.0.1"
         self._tasks: set[asyncio.Task[None]] = set()
@@ -54,6 +56,15 @@ class Proxy:
         if self._upstream.password:
             user += ":" + quote(self._upstream.password, safe="")
         return f"postgresql://{user}@{self.host}:{self.port}{self._upstream.path}"
+
+    async def lose(self) -> None:
+        """End all connections to clients, and let the server know nothing of it, as a network does that fails."""
+        self._losing = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._losing = False
 
     async def listen(self) -> None:
         """Begin to take connections."""
@@ -75,6 +86,8 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for kept in self._kept:
+            kept.close()
         self._socket.close()
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -135,7 +148,10 @@ class Proxy:
                     return
         finally:
             back.cancel()
-            up_writer.close()
+            if self._losing:
+                self._kept.append(up_writer)
+            else:
+                up_writer.close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

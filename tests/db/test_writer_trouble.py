@@ -171,6 +171,20 @@ async def test_a_server_that_is_away_is_unavailable(postgresql: PostgresServer) 
         await engine.dispose()
 
 
+async def test_a_socket_that_is_gone_is_unavailable(tmp_path: Path) -> None:
+    """A server that was stopped in an orderly way took its socket with it, which is as good as refused."""
+    url = parse_url(f"postgresql://postgres@/postgres?host={tmp_path}", "TEST_DB_URL")
+    engine = create_engine(url, "codelab.test")
+    writer = Writer(writing(engine))
+    writer.start()
+    with pytest.raises(OSError, match="No such file") as gone:
+        await writer.run(_backend)
+
+    assert is_unavailable(gone.value)
+    await writer.stop()
+    await engine.dispose()
+
+
 @sqlite_only
 class TestSqliteTrouble:
     async def test_a_write_waits_for_another_process(self, writer: Writer, engine: AsyncEngine, tmp_path: Path) -> None:
@@ -221,6 +235,27 @@ class TestSqliteTrouble:
         assert await writer.run(note("after")) == "after"
         await writer.stop()
         await engine.dispose()
+
+    async def test_who_cannot_begin_does_not_keep_the_others_waiting(self, engine: AsyncEngine) -> None:
+        """Five units wait for a lock that never comes: the time-out passes once, not once for each."""
+        import sqlite3
+
+        said: list[str] = []
+        event.listen(engine.sync_engine, "before_cursor_execute", lambda *arguments: said.append(arguments[2]))
+        event.listen(engine.sync_engine, "connect", lambda dbapi, _: dbapi.execute("PRAGMA busy_timeout = 50"))
+        await engine.dispose()
+        writer = Writer(writing(engine))
+        other = sqlite3.connect(str(engine.url.database), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        writer.start()
+        outcomes = await asyncio.gather(*await line_up(writer, *map(note, "abcde")), return_exceptions=True)
+        other.execute("ROLLBACK")
+        other.close()
+
+        assert [is_unavailable(error) for error in outcomes if isinstance(error, OperationalError)] == [True] * 5
+        assert said == ["BEGIN IMMEDIATE"]
+        assert await writer.run(note("after")) == "after"
+        await writer.stop()
 
     async def test_a_full_disk_is_unavailable_until_there_is_room(self, writer: Writer, engine: AsyncEngine) -> None:
         """A write that does not fit fails as something to try again, a small one beside it fits, and later it works."""

@@ -21,6 +21,7 @@ from sqlalchemy import event
 from codelab.db import parse_url
 from codelab.errors import StartError
 from tests.db.modules import make_module_database
+from tests.db.proxy import Proxy
 from tests.support.server import make_settings, serving
 
 if TYPE_CHECKING:
@@ -230,6 +231,26 @@ async def test_a_lost_lock_is_taken_again(
     finally:
         await first.stop()
         await second.stop()
+
+
+@postgresql_only
+async def test_a_lock_that_a_lost_connection_still_holds(
+    migrated: DatabaseUrls, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The network fails and PostgreSQL does not notice: the server takes its lock from its own old session."""
+    caplog.set_level(logging.WARNING)
+    async with Proxy(migrated.agent) as proxy:
+        database = make_module_database("agent", f"{proxy.url}?sslmode=disable")
+        try:
+            await database.start(5, alone=True)
+            await proxy.lose()
+            async with asyncio.timeout(60):
+                while "was taken again" not in caplog.text:
+                    assert not database.taken_over.is_set()
+                    await asyncio.sleep(0.05)
+            assert database.ready
+        finally:
+            await database.stop()
 
 
 @postgresql_only

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import filelock
 from sqlalchemy import text
@@ -43,6 +43,14 @@ RETRY = 0.25
 LEAST_WAIT = 2 * RETRY
 #: Seconds in which the server must answer whether a lock is still ours.
 PROBE_TIMEOUT = 5.0
+
+
+_TAKE = text(
+    "SELECT pid, backend_start, pg_try_advisory_lock(hashtext(:name)) FROM pg_stat_activity"
+    " WHERE pid = pg_backend_pid()"
+)
+#: By its start as well, since the numbers of processes come again.
+_END = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = :pid AND backend_start = :started")
 
 
 class ServingClaim(Protocol):
@@ -88,6 +96,8 @@ class PostgresClaim:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._key = {"name": _lock_name(module)}
         self._connection: AsyncConnection | None = None
+        #: The session of the server that had the lock last: its process and its start.
+        self._last: dict[str, Any] | None = None
 
     async def take(self) -> bool:
         """Take the lock if nobody has it.
@@ -96,19 +106,28 @@ class PostgresClaim:
             StartError: two connections are one, behind a pooler in transaction mode.
         """
         connection = await self._engine.connect()
-        query = text("SELECT pg_backend_pid(), pg_try_advisory_lock(hashtext(:name))")
         try:
-            pid, taken = (await connection.execute(query, self._key)).one()
+            await self._end_last(connection)
+            pid, started, taken = (await connection.execute(_TAKE, self._key)).one()
         except BaseException:
             await connection.invalidate()
             await connection.close()
             raise
         if taken:
             self._connection = connection
+            self._last = {"pid": pid, "started": started}
             await self._refuse_shared(int(pid))
             return True
         await connection.close()
         return False
+
+    async def _end_last(self, connection: AsyncConnection) -> None:
+        """End the session of ours that had the lock: the server may not know for hours that its connection is lost."""
+        if self._last is None:
+            return
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            while (await connection.execute(_END, self._last)).first() is not None:  # noqa: ASYNC110 - it is elsewhere
+                await asyncio.sleep(RETRY)
 
     async def _refuse_shared(self, pid: int) -> None:
         """Notice a pooler that gives its connections away between transactions: such a lock would be nobody's."""
