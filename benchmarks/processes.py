@@ -89,14 +89,14 @@ def resident_kb(pid: int) -> int:
 def get(path: str, token: str = "") -> str:
     """Write a request without a body as it goes over the wire."""
     authorization = f"Authorization: {token}\r\n" if token else ""
-    return f"GET {path} HTTP/1.1\r\nHost: bench\r\n{authorization}\r\n"
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n"
 
 
 def post(path: str, body: Any, token: str = "") -> str:
     """Write a request as it goes over the wire."""
     text = json.dumps(body)
     authorization = f"Authorization: {token}\r\n" if token else ""
-    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\n{authorization}Content-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}Content-Type: application/json\r\n"
     return f"{head}Content-Length: {len(text)}\r\n\r\n{text}"
 
 

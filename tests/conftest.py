@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,24 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--soak``: what depends on chance is tried more often, what depends on size is made larger."""
+    """Add ``--soak``, where what depends on chance is tried more often and sizes are larger, and ``--seed``."""
     parser.addoption("--soak", action="store_true", help="try what depends on chance more often (minutes, not seconds)")
+    parser.addoption("--seed", type=int, help="the seed of what depends on chance; a failure prints the one it had")
 
 
 @pytest.fixture
 def soak(request: pytest.FixtureRequest) -> bool:
     """Whether the run is one with ``--soak``."""
     return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed of what depends on chance; pytest shows it when the test fails."""
+    given = request.config.getoption("--seed")
+    chosen = int(given) if given is not None else random.randrange(2**32)
+    print(f"--seed {chosen}")  # noqa: T201 - for whoever reads the report of a failure
+    return chosen
 
 
 @pytest.fixture(scope="session")

@@ -33,11 +33,13 @@ class CodelabError(Exception):
     """Report something to the caller that the caller can act on.
 
     ``code`` is for programs and stays stable, ``detail`` is for people, ``field`` names the wrong part of the
-    request, ``extra`` are further members of the problem document (RFC 9457 section 3.2).
+    request, ``extra`` are further members of the problem document (RFC 9457 section 3.2), ``headers`` come beside those
+    that the kind of error ``always`` has.
     """
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal Server Error"
+    always: ClassVar[dict[str, str]] = {}
     code = "internal_error"
 
     def __init__(
@@ -53,7 +55,7 @@ class CodelabError(Exception):
         self.detail = detail
         self.code = code or self.code
         self.field = field
-        self.headers = headers or {}
+        self.headers = self.always | (headers or {})
         self.extra = extra or {}
 
 
@@ -94,9 +96,10 @@ class TooLarge(CodelabError):
 
 
 class Unavailable(CodelabError):
-    """Say that a part which this request needs does not answer now."""
+    """Say that a part which this request needs does not answer now; after a moment it may be tried again."""
 
     status, title, code = 503, "Service Unavailable", "unavailable"
+    always: ClassVar[dict[str, str]] = {"Retry-After": "1"}
 
 
 class StartError(Exception):

@@ -27,7 +27,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Name a caller whose identity was proven.
 
     ``subject`` is the stable id of the person (the ``sub`` of RFC 9068), ``client_id`` the OAuth client that acts for
-    them, ``expires_at`` when the proof ends, in seconds since the epoch (None: never by itself).
+    them, ``expires_at`` when the proof ends, in seconds since the epoch (None: never by itself). ``proof_ids`` are ids
+    of what was shown: when one of them is revoked, the proof ends.
     """
 
     subject: str
@@ -35,6 +36,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     client_id: str
     scopes: frozenset[str]
     expires_at: float | None = None
+    proof_ids: tuple[str, ...] = ()
 
     def require(self, scope: str) -> None:
         """Raise ``Forbidden`` when the token lacks a scope (RFC 6750 ``insufficient_scope``)."""

@@ -16,7 +16,7 @@ from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from sqlalchemy.exc import DBAPIError
 
-from codelab.db.faults import is_unavailable
+from codelab.db.faults import is_full, is_unavailable
 from codelab.db.types import new_id
 from codelab.errors import BadRequest, CodelabError, Unavailable
 from codelab.text import scrub
@@ -105,7 +105,10 @@ def _read_bug(error: Exception) -> CodelabError:
     if is_unavailable(error):
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
         logger.error("the database does not answer: %s: %s", type(cause).__name__, str(cause).partition("\n")[0])
-        return Unavailable("The database does not answer; try again.", headers={"Retry-After": "1"})
+        if is_full(error):
+            detail = "The disk of the database is full, or cannot be written; nothing was kept. Try again later."
+            return Unavailable(detail, code="storage_full")
+        return Unavailable("The database does not answer; try again.")
     if isinstance(error, RecursionError):
         return BadRequest("The body is nested too deeply.")
     if isinstance(error, UnicodeEncodeError):  # msgspec cannot look up a lone surrogate, see ``read_json``

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from codelab.agent.repository import messages, turns
 from codelab.db import new_id
 from tests.agent.providers.upstream import text_answer
-from tests.agent.transcripts import END, asked, call, calls_answer, last
+from tests.agent.transcripts import END, asked, call, calls_answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -62,24 +62,6 @@ async def test_a_session_of_more_than_a_thousand_messages_works(
     assert [m["content"] for m in model.bodies[0]["messages"][1:]] == whole[:-1]
     assert (len(first["messages"]), first["message_count"]) == (1000, 1202)
     assert (await talker.http.get(url, params={"cursor": "W10"})).json()["field"] == "cursor"
-
-
-async def test_a_turn_makes_so_many_calls_and_no_more(
-    model: Upstream, start: Callable[..., Awaitable[Running]], with_model: dict[str, Any]
-) -> None:
-    """A model that never stops asking is stopped after AGENT_RUNTIME__MAX_STEPS; the session stays usable."""
-    talker = await (await start(**with_model, max_steps=3)).person()
-    model.otherwise = lambda _body: (calls_answer(call("nothing", {})),)
-    session = await talker.session(agent="ask")
-    await talker.say(session, "loop")
-    failed = last(await talker.until(session, *END), "turn.failed")
-    steps = len(model.bodies)
-    model.play(text_answer("Better."))
-    again = await talker.say(session, "stop that")
-    await talker.until(session, "turn.completed", turn=again["turn_id"])
-
-    assert (failed["code"], steps) == ("too_many_steps", 3)
-    assert "AGENT_RUNTIME__MAX_STEPS" in failed["error"]
 
 
 async def _add_turns(running: Running, count: int) -> None:

@@ -33,6 +33,18 @@ FAILURES: dict[str, tuple[tuple[Any, ...], int, str, str]] = {
     "ended in the middle": ((text_of("Once upon"),), 200, "model_disconnected", "Once upon"),
     "garbage": ((b"%(key)s is not JSON",), 200, "model_garbage", ""),
     "garbage in the middle": ((text_of("So"), b"data: {{{ %(url)s\n\n"), 200, "model_garbage", "So"),
+    "half a JSON, then the end": (
+        (text_of("So"), b'data: {"choices": [{"delta": {"cont'),
+        200,
+        "model_disconnected",
+        "So",
+    ),
+    "half a JSON, then a reset": (
+        (text_of("So"), b'data: {"choices": [{"delta": {"cont', CUT),
+        200,
+        "model_disconnected",
+        "So",
+    ),
     "a web page": ((b"<html>%(url)s</html>",), 200, "model_garbage", ""),
     "nothing": ((), 200, "model_garbage", ""),
     "an error in the stream": (

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from tests.support.server import Person, Running
 
 PUBLIC = {"/api/v1/health"}
-SCOPES = {("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}"): "approvals:decide"}
+SCOPES = {
+    ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}"): "approvals:decide",
+    ("POST", "/api/v1/policy/explain"): "api:read",
+}
 
 
 async def test_somebody_elses_session_does_not_exist(running: Running, ada: Person) -> None:

@@ -11,11 +11,16 @@ from httpx2 import SSEError
 from tests.agent.providers.upstream import STALL, text_answer
 from tests.agent.transcripts import END, asked, call, calls_answer, last, text_of
 from tests.agent.witness import Witness
+from tests.db.proxy import Proxy
+from tests.support.databases import DatabaseUrls
+from tests.support.server import make_settings, serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from tests.agent.conftest import Serve
     from tests.agent.providers.upstream import Upstream
-    from tests.support.databases import DatabaseUrls
     from tests.support.server import Event, Person, Running
 
 
@@ -254,6 +259,60 @@ class TestBadDays:
         assert without_gaps(events)
         assert [event.data["status"] for event in events if event.type == "message.completed"] == ["completed"] * 2
         assert last(events, "turn.completed")["turn_id"] == queued["turn_id"]
+
+
+def _cut_after_commit(kind: bytes) -> Callable[[bytes], str | None]:
+    """Cut the connection once, after the server has committed an event of this type and before it can say so."""
+    armed, done = False, False
+
+    def see(data: bytes) -> str | None:
+        nonlocal armed, done
+        armed = armed or (not done and kind in data)
+        if armed and b"COMMIT" in data:
+            armed, done = False, True
+            return "after"
+        return None
+
+    return see
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"])
+class TestUnknownCommits:
+    """The connection is lost after a COMMIT and before its answer: the database has what the server was not told."""
+
+    async def test_a_reader_is_told_nevertheless(self, migrated: DatabaseUrls, tmp_path: Path) -> None:
+        """The end of a turn was committed so: the open stream shows it, and the turn ended once."""
+        async with Proxy(migrated.agent) as proxy:
+            through = DatabaseUrls(f"{proxy.url}?sslmode=disable", migrated.auth)
+            async with serving(make_settings(through, tmp_path)) as running:
+                ada = await running.person()
+                session = await ada.session(agent="ask")
+                proxy.on_client = _cut_after_commit(b"turn.completed")
+                await ada.say(session, "count to 3")
+                events = await ada.until(session, *END)
+                history = await ada.history(session)
+
+        assert [event.type for event in events if event.type in END] == ["turn.completed"]
+        assert [message["status"] for message in history] == ["completed", "completed"]
+
+    async def test_a_turn_goes_on_nevertheless(self, migrated: DatabaseUrls, tmp_path: Path) -> None:
+        """The last result was committed so, and its client does not ask again: the turn goes on by itself."""
+        async with Proxy(migrated.agent) as proxy:
+            through = DatabaseUrls(f"{proxy.url}?sslmode=disable", migrated.auth)
+            async with serving(make_settings(through, tmp_path, lease_seconds=2.0)) as running:
+                ada = await running.person()
+                session = await ada.session(agent="ask")
+                other = await ada.session(agent="ask")
+                await ada.say(session, "read a.txt")
+                call = next(e.data for e in await ada.until(session, "turn.waiting") if e.type == "tool.requested")
+                proxy.on_client = _cut_after_commit(b"tool.completed")
+                await ada.say(other, "count to 1000")  # so that this process has leases to renew
+                answer = await ada.answer(session, call["call_id"], result="A")
+                events = await ada.until(session, *END)
+
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        assert events[-1].type == "turn.completed"
 
 
 async def _patient(function: Any, *arguments: Any) -> Any:

@@ -17,14 +17,14 @@ from codelab.agent.socket import CLOSE_CODES
 from codelab.agent.stream import ENDS
 from tests.agent.transcripts import END
 from tests.agent.witness import Witness
-from tests.support.server import Event
+from tests.support.server import Event, Person
 from tests.support.sockets import socket_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tests.support.databases import DatabaseUrls
-    from tests.support.server import Person, Running
+    from tests.support.server import Running
 
 FACES = ("sse", "websocket")
 
@@ -122,6 +122,33 @@ async def test_a_user_who_is_disabled_by_another_process(running: Running, ada: 
     assert not any(task.done() for task in staying)
     await bob.http.delete(f"/api/v1/sessions/{others}")
     assert [ended.reason for ended in await ends(staying)] == [End.DELETED] * 2
+
+
+async def test_a_login_that_is_revoked(running: Running) -> None:
+    """The streams of its tokens end, also those opened with an older access token; another login's go on."""
+    form = {"grant_type": "password", "client_id": "codelab-flutter-app", "username": "admin"}
+    form["password"] = "correct horse battery"
+    async with httpx2.AsyncClient(base_url=running.url) as http:
+        ending, other = [(await http.post("/oauth/token", data=form)).json() for _ in range(2)]
+        person, stranger = [
+            Person(
+                httpx2.AsyncClient(
+                    base_url=running.url, headers={"Authorization": f"Bearer {body['access_token']}"}, timeout=30
+                ),
+                "admin",
+            )
+            for body in (ending, other)
+        ]
+        async with person.http, stranger.http:
+            session = await person.session(agent="ask")
+            readers, staying = await follow_both(person, session), await follow_both(stranger, session)
+            revoked = {"client_id": "codelab-flutter-app", "token": ending["refresh_token"]}
+            assert (await http.post("/oauth/revoke", data=revoked)).status_code == 200
+            assert (await person.http.get(f"/api/v1/sessions/{session}")).status_code == 401
+            assert await ends(readers) == [Ended([], End.REVOKED)] * 2
+            assert not any(task.done() for task in staying)
+            await stranger.http.delete(f"/api/v1/sessions/{session}")
+            await ends(staying)
 
 
 @pytest.mark.parametrize("face", FACES)

@@ -83,7 +83,6 @@ async def test_reading_backwards_uses_the_index(start: Callable[..., Awaitable[R
     for key in (1, 2, 3):
         await talker.session(agent="ask")
         await _add_messages(running, key, 300)
-    plans = []
 
     def explain(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> tuple[str, Any]:
         prefix = "EXPLAIN QUERY PLAN " if dialect == "sqlite" else "EXPLAIN "
@@ -94,19 +93,18 @@ async def test_reading_backwards_uses_the_index(start: Callable[..., Awaitable[R
         await connection.exec_driver_sql("ANALYZE")
     listen(engine.sync_engine, "before_cursor_execute", explain, retval=True)
     try:
-        for statement in (
-            messages._before(2, (601, 0), (0, 0), 65),
-            messages._before(2, (601, 0), (590, 2_905), 65),
-            messages._before(2, (600, 2_990), (600, 0), 65),
-            messages._page(2, (0, 0), 65),
-            messages._page(2, (400, 1_050), 65),
-        ):
-            async with engine.connect() as connection:
-                plans.append("\n".join(str(row) for row in await connection.execute(statement)))
+        async with engine.connect() as connection:
+            read = (
+                await messages.list_before(connection, 2, (601, 0), limit=65),
+                await messages.list_before(connection, 2, (601, 0), after=(590, 2_905), limit=65),
+                await messages.list_before(connection, 2, (600, 2_990), after=(600, 0), limit=65),
+                await messages.list_page(connection, 2, after=None, limit=65),
+                await messages.list_page(connection, 2, after=(400, 1_050), limit=65),
+            )
     finally:
         remove(engine.sync_engine, "before_cursor_execute", explain)
 
-    for plan in plans:
+    for plan in ("\n".join(map(str, rows)) for rows in read):
         assert "uq_messages_order" in plan, plan
         assert "Sort" not in plan, plan
         assert "TEMP B-TREE" not in plan, plan

@@ -6,6 +6,8 @@ import pytest
 
 from codelab.settings import AuthSettings
 from tests.support.auth import PASSWORD, RunningAuth, running_auth
+from tests.support.browser import Browser, browsing
+from tests.support.flows import WEB
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,3 +27,19 @@ async def auth(settings: AuthSettings) -> AsyncIterator[RunningAuth]:
     """A running module ``auth`` with the user ``admin``."""
     async with running_auth(settings) as running:
         yield running
+
+
+@pytest.fixture
+async def provider(auth: RunningAuth) -> RunningAuth:
+    """The module with a client on the web and one on people's machines."""
+    both = ("authorization_code", "refresh_token")
+    await auth.client("web", *both, redirect_uris=[WEB])
+    await auth.client("native", *both, redirect_uris=["http://127.0.0.1/callback"])
+    return auth
+
+
+@pytest.fixture
+async def browser(provider: RunningAuth) -> AsyncIterator[Browser]:
+    """A browser in which nobody is signed in."""
+    async with browsing(provider.app) as found:
+        yield found

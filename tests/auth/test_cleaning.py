@@ -11,6 +11,8 @@ from codelab.auth.cleaning import clean, prune_audit, remove_tokens
 from codelab.db import now
 from codelab.db.upkeep import Batches
 from tests.auth.test_audit_chain import check, faults, record, trail
+from tests.support.browser import browsing
+from tests.support.flows import WEB, let_in
 
 if TYPE_CHECKING:
     import pytest
@@ -36,8 +38,8 @@ class TestTokens:
         ids = [row["id"] for row in logins]
         move = "UPDATE refresh_tokens SET expires_at = :at WHERE id = :id"
         for row_id, at in zip(ids, (old, young), strict=False):
-            await _at(auth, move, at, id=row_id)
-        await _at(auth, "UPDATE refresh_tokens SET revoked_at = :at WHERE revoked", young)
+            await set_time(auth, move, at, id=row_id)
+        await set_time(auth, "UPDATE refresh_tokens SET revoked_at = :at WHERE revoked", young)
         counts = await run(auth, keep_ended_tokens=timedelta(days=30))
         left = {row["id"] for row in await auth.rows("SELECT id FROM refresh_tokens")}
 
@@ -49,7 +51,7 @@ class TestTokens:
         events = [row["event_type"] for row in await trail(auth)]
         assert events[-1] == "token_reuse"
         assert (await auth.refresh(rotated)).status_code == 400
-        await _at(auth, "UPDATE refresh_tokens SET revoked_at = :at WHERE revoked", old)
+        await set_time(auth, "UPDATE refresh_tokens SET revoked_at = :at WHERE revoked", old)
         counts = await run(auth, keep_ended_tokens=timedelta(days=30))
         assert counts["refresh tokens"] == 2
 
@@ -82,7 +84,7 @@ async def test_expired_keys_go_and_the_current_one_stays(auth: RunningAuth) -> N
     for kid, days in (("old", 31), ("young", 29)):
         values = "SELECT :kid, alg, public_jwk, private_jwe, created_at, created_at, :at FROM signing_keys "
         values += "WHERE expires_at IS NULL"
-        await _at(auth, columns + values, at - timedelta(days=days), kid=kid)
+        await set_time(auth, columns + values, at - timedelta(days=days), kid=kid)
     counts = await run(auth, keep_expired_keys=timedelta(days=30))
     kids = {row["kid"] for row in await auth.rows("SELECT kid FROM signing_keys")}
 
@@ -95,7 +97,7 @@ class TestAudit:
     async def test_forever_is_the_default(self, auth: RunningAuth) -> None:
         """Nobody loses a trail without having asked for it."""
         await record(auth, 3)
-        await _at(auth, "UPDATE audit_logs SET created_at = :at", now() - timedelta(days=9999))
+        await set_time(auth, "UPDATE audit_logs SET created_at = :at", now() - timedelta(days=9999))
         counts = await clean(auth.module.database, auth.settings, auth.module._audit.chain)
 
         assert counts["audit rows"] == 0
@@ -138,7 +140,8 @@ class TestAudit:
         assert await check(auth) == []
 
 
-async def _at(auth: RunningAuth, statement: str, at: Any, **parameters: Any) -> None:
+async def set_time(auth: RunningAuth, statement: str, at: Any, **parameters: Any) -> None:
+    """Change the database with a time, in whichever form it keeps times."""
     from sqlalchemy import bindparam, text
 
     from codelab.db import UtcDateTime
@@ -147,3 +150,14 @@ async def _at(auth: RunningAuth, statement: str, at: Any, **parameters: Any) -> 
         await connection.execute(
             text(statement).bindparams(bindparam("at", type_=UtcDateTime())), {"at": at, **parameters}
         )
+
+
+async def test_ended_flows_go_a_day_later(auth: RunningAuth) -> None:
+    """Codes and browser sessions go a day after their end; younger ones stay."""
+    await auth.client("web", "authorization_code", redirect_uris=[WEB])
+    async with browsing(auth.app) as browser:
+        await let_in(browser)
+    for age, expected in ((timedelta(hours=23), 0), (timedelta(hours=25), 2)):
+        await set_time(auth, "UPDATE authorization_codes SET expires_at = :at", now() - age)
+        await set_time(auth, "UPDATE browser_sessions SET expires_at = :at", now() - age)
+        assert (await run(auth))["ended flows"] == expected

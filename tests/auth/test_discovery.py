@@ -9,6 +9,8 @@ import pytest
 
 from codelab.auth.scopes import ABOUT_PEOPLE, SCOPES
 from tests.support.auth import CLIENT, ISSUER, RunningAuth, running_auth
+from tests.support.browser import browsing, query_of
+from tests.support.flows import REQUEST, WEB, url_of
 
 if TYPE_CHECKING:
     from codelab.settings import AuthSettings
@@ -52,6 +54,48 @@ class Walk:
     async def _token_endpoint(self, value: Any) -> None:
         assert (await self.auth.http.post(value)).json()["error"] == "invalid_request"
 
+    async def _userinfo_endpoint(self, value: Any) -> None:
+        await self.auth.client("openid", "password")
+        body = (await self.auth.login(client_id="openid", scope="openid")).json()
+        answer = await self.auth.http.get(value, headers={"Authorization": f"Bearer {body['access_token']}"})
+        assert set(answer.json()) == {"sub"}
+
+    async def _introspection_endpoint(self, value: Any) -> None:
+        assert value == f"{ISSUER}/oauth/introspect"
+
+    async def _introspection_endpoint_auth_methods_supported(self, value: Any) -> None:
+        assert value == ["client_secret_basic", "client_secret_post"]
+        await self.auth.client("asking", secret="s")
+        url = self.document["introspection_endpoint"]
+        assert (await self.auth.post(url, "asking", "s", token="x")).json() == {"active": False}
+        post = await self.auth.post(url, client_id="asking", client_secret="s", token="x")
+        assert post.json() == {"active": False}
+
+    async def _revocation_endpoint(self, value: Any) -> None:
+        assert value == f"{ISSUER}/oauth/revoke"
+
+    async def _revocation_endpoint_auth_methods_supported(self, value: Any) -> None:
+        assert value == ["none", "client_secret_basic", "client_secret_post"]
+        url = self.document["revocation_endpoint"]
+        await self.auth.client("ending", secret="s")
+        assert (await self.auth.post(url, "ending", "s", token="x")).status_code == 200
+        assert (await self.auth.post(url, client_id="ending", client_secret="s", token="x")).status_code == 200
+        assert (await self.auth.post(url, client_id=CLIENT, token="x")).status_code == 200
+
+    async def _subject_types_supported(self, value: Any) -> None:
+        assert value == ["public"]
+
+    async def _id_token_signing_alg_values_supported(self, value: Any) -> None:
+        assert value == [pyjwt.get_unverified_header(await self._id_token())["alg"]]
+
+    async def _claims_supported(self, value: Any) -> None:
+        said = set(pyjwt.decode(await self._id_token(), options={"verify_signature": False}))
+        assert said | {"nonce", "preferred_username", "email", "email_verified"} == set(value)
+
+    async def _id_token(self) -> str:
+        await self.auth.client("openid", "password")
+        return str((await self.auth.login(client_id="openid", scope="openid")).json()["id_token"])
+
     async def _jwks_uri(self, value: Any) -> None:
         token = (await self.auth.login()).json()["access_token"]
         keys = pyjwt.PyJWKSet.from_dict(await read(self.auth, value))
@@ -67,8 +111,56 @@ class Walk:
         body = (await self.auth.login(client_id="all", scope=" ".join(value))).json()
         assert set(body["scope"].split()) == set(value)
 
+    async def _authorization_endpoint(self, value: Any) -> None:
+        """The fields about it are tried together, with one client."""
+        await self.auth.client("web", "authorization_code", redirect_uris=[WEB])
+        assert value == f"{ISSUER}/oauth/authorize"
+        async with browsing(self.auth.app) as browser:
+            assert (await browser.open(url_of(REQUEST))).status_code == 200
+
+    async def _told(self, **changes: str) -> dict[str, str]:
+        async with browsing(self.auth.app) as browser:
+            await browser.open(url_of(REQUEST, **changes))
+            return query_of(browser.left) if browser.left else {}
+
     async def _response_types_supported(self, value: Any) -> None:
-        assert value == []
+        assert value == ["code"]
+        assert (await self._told(response_type="token"))["error"] == "unsupported_response_type"
+
+    async def _response_modes_supported(self, value: Any) -> None:
+        assert value == ["query"]
+        assert await self._told(response_mode="query") == {}
+        assert (await self._told(response_mode="fragment"))["error"] == "invalid_request"
+
+    async def _code_challenge_methods_supported(self, value: Any) -> None:
+        assert value == ["S256"]
+        assert (await self._told(code_challenge_method="plain"))["error"] == "invalid_request"
+
+    async def _authorization_response_iss_parameter_supported(self, value: Any) -> None:
+        assert value is True
+        assert (await self._told(prompt="none"))["iss"] == ISSUER
+
+    async def _prompt_values_supported(self, value: Any) -> None:
+        for prompt in value:
+            told = await self._told(prompt=prompt)
+            assert told.get("error") == ("login_required" if prompt == "none" else None)
+
+    async def _ui_locales_supported(self, value: Any) -> None:
+        async with browsing(self.auth.app) as browser:
+            for language in value:
+                page = await browser.open(url_of(REQUEST), **{"Accept-Language": language})
+                assert page.headers["Content-Language"] == language
+
+    async def _claims_parameter_supported(self, value: Any) -> None:
+        assert value is False
+
+    async def _request_parameter_supported(self, value: Any) -> None:
+        assert value is False
+        assert (await self._told(request="x"))["error"] == "request_not_supported"
+
+    async def _request_uri_parameter_supported(self, value: Any) -> None:
+        assert value is False
+        assert (await self._told(request_uri="https://x"))["error"] == "request_uri_not_supported"
 
     async def _grant_types_supported(self, value: Any) -> None:
         for grant in value:
@@ -137,7 +229,16 @@ async def test_issuer_with_a_path(settings: AuthSettings) -> None:
         assert challenge == f'Bearer resource_metadata="https://example.com{RESOURCE}/code/lab/api/v1"'
 
 
-OPEN = ("/oauth/token", "/.well-known/jwks.json", SERVER, OPENID, RESOURCE, f"{RESOURCE}/api/v1")
+OPEN = (
+    "/oauth/token",
+    "/oauth/revoke",
+    "/oauth/userinfo",
+    "/.well-known/jwks.json",
+    SERVER,
+    OPENID,
+    RESOURCE,
+    f"{RESOURCE}/api/v1",
+)
 
 
 @pytest.mark.parametrize("path", OPEN)
@@ -149,13 +250,13 @@ async def test_browsers_may_ask(auth: RunningAuth, path: str) -> None:
     assert before.status_code == 204
     assert "POST" in before.headers["Access-Control-Allow-Methods"]
     assert "Authorization" in before.headers["Access-Control-Allow-Headers"]
-    answer = await (auth.http.post(path, headers=headers) if path == OPEN[0] else auth.http.get(path, headers=headers))
+    answer = await (auth.http.post(path, headers=headers) if path in OPEN[:3] else auth.http.get(path, headers=headers))
     for each in (before, answer):
         assert each.headers["Access-Control-Allow-Origin"] == "*"
         assert "Access-Control-Allow-Credentials" not in each.headers
 
 
-@pytest.mark.parametrize("path", ["/me", "/public", "/oauth/authorize"])
+@pytest.mark.parametrize("path", ["/me", "/public", "/oauth/authorize", "/oauth/introspect", "/oauth/sign-in"])
 async def test_browsers_may_not_ask_elsewhere(auth: RunningAuth, path: str) -> None:
     """A script of another origin learns nothing from the API, and nothing from what people see."""
     headers = {"Origin": "https://app.example", "Access-Control-Request-Method": "GET"}

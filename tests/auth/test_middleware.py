@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from litestar import Litestar, WebSocket, websocket
 
-from codelab.auth import AuthModule, principals
+from codelab.auth import AuthModule, principals, recent
 from codelab.identity import SCOPES, Principal
 from codelab.problems import EXCEPTION_HANDLERS
 from tests.support.auth import ISSUER, RunningAuth, running_auth
@@ -32,12 +32,14 @@ async def test_who_is_calling(auth: RunningAuth) -> None:
     token = await access_token(auth, scope="api:read")
     answer = await auth.http.get("/me", headers={"Authorization": f"bEARER  {token} "})
     (user,) = await auth.rows("SELECT id FROM users")
+    claims = msgspec.json.decode(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
     assert answer.json() == {
         "subject": user["id"],
         "username": "admin",
         "client_id": "codelab-flutter-app",
         "scopes": ["api:read"],
-        "expires_at": msgspec.json.decode(base64.urlsafe_b64decode(token.split(".")[1] + "=="))["exp"],
+        "expires_at": claims["exp"],
+        "proof_ids": [claims["jti"], claims["sid"]],
     }
     assert (await auth.module.authenticate(token)).scopes == {"api:read"}
 
@@ -103,7 +105,7 @@ async def test_known_token_expires(auth: RunningAuth, monkeypatch: pytest.Monkey
 
 async def test_caches_are_bounded(auth: RunningAuth, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any number of tokens leaves the memory of the newest ones only, and all of them work."""
-    monkeypatch.setattr(principals, "_MAX_ENTRIES", 3)
+    monkeypatch.setattr(recent, "_MAX_ENTRIES", 3)
     tokens = [await access_token(auth) for _ in range(5)]
     for token in tokens + tokens:
         assert (await auth.me(token)).status_code == 200

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 
 async def test_seeds_of_a_new_installation(auth: RunningAuth) -> None:
-    """There is the user admin and the reference's public client, and nothing else."""
+    """There is the user admin, the reference's public client and that of our terminal, and nothing else."""
     (user,) = await auth.rows("SELECT * FROM users")
     assert (user["username"], user["email"]) == ("admin", "admin@codelab.local")
     assert user["is_active"]
     assert user["is_verified"]
-    (client,) = await auth.rows("SELECT * FROM oauth_clients")
+    terminal, client = await auth.rows("SELECT * FROM oauth_clients ORDER BY client_id")
+    assert terminal["client_id"] == "codelab-cli"
+    assert not terminal["is_confidential"]
+    assert "api:admin" not in terminal["allowed_scopes"]
+    assert "password" not in terminal["allowed_grant_types"]
     assert client["client_id"] == CLIENT
     assert not client["is_confidential"]
     assert client["client_secret_hash"] is None
@@ -40,7 +44,7 @@ async def test_second_start_changes_nothing(settings: AuthSettings) -> None:
         pass
     async with running_auth(dataclasses.replace(settings, master_key="another")) as second:
         assert len(await second.rows("SELECT id FROM users")) == 1
-        assert len(await second.rows("SELECT id FROM oauth_clients")) == 1
+        assert len(await second.rows("SELECT id FROM oauth_clients")) == 2
         assert (await second.login()).status_code == 200
         assert (await second.login(password="another")).status_code == 401
 
@@ -86,8 +90,8 @@ async def test_concurrent_starters(settings: AuthSettings, tmp_path: Path) -> No
     password = file.read_text(encoding="utf-8").strip()
     assert password.encode() not in told
     async with running_auth(settings) as auth:
-        for table in ("users", "oauth_clients", "signing_keys"):
-            assert len(await auth.rows(f"SELECT * FROM {table}")) == 1, table  # noqa: S608 - names of this test
+        for table, count in (("users", 1), ("oauth_clients", 2), ("signing_keys", 1)):
+            assert len(await auth.rows(f"SELECT * FROM {table}")) == count, table  # noqa: S608 - names of this test
         assert (await auth.login(password=password)).status_code == 200
 
 

@@ -55,12 +55,21 @@ class Script:
 
     answers: list[Decision | Callable[[], Awaitable[Decision]]] = field(default_factory=list)
     asked: list[Call] = field(default_factory=list)
+    asked_to_go_on: int = 0
     shown: list[str] = field(default_factory=list)
 
     async def decide(self, call: Call, lines: list[tuple[str, str]]) -> Decision:
         """Answer as planned."""
         self.asked.append(call)
         self.shown.append("\n".join(text for text, _ in lines))
+        return await self._answer()
+
+    async def go_on(self) -> Decision:
+        """Answer as planned."""
+        self.asked_to_go_on += 1
+        return await self._answer()
+
+    async def _answer(self) -> Decision:
         answer = self.answers.pop(0)
         return answer if isinstance(answer, Decision) else await answer()
 
@@ -111,13 +120,13 @@ class Desk:
 
 @pytest.fixture
 async def make_desk(server: ScriptedServer, toolbox: Toolbox, person: Script) -> AsyncIterator[Callable[..., Desk]]:
-    """Call it with a mode of ``--approve`` for a conversation."""
+    """Call it with a mode of ``--approve`` for a conversation; one that is ``alone`` has nobody to ask."""
     async with http_client(server.url) as client:
         api = Api(_Access(server), client)
 
-        def make(mode: Mode = "ask") -> Desk:
+        def make(mode: Mode = "ask", *, alone: bool = False) -> Desk:
             answers, notes = io.StringIO(), io.StringIO()
-            approvals = Approvals(mode, person, toolbox)
+            approvals = Approvals(mode, None if alone else person, toolbox)
             console = Console(answers=answers, notes=notes)
             return Desk(
                 Conversation(server.session_id, api, toolbox, approvals, console), approvals, api, answers, notes

@@ -156,6 +156,7 @@ class ScriptedServer:
         arguments: dict[str, Any],
         approval_id: str,
         request_type: str = "tool",
+        reason: str = "because of the policy",
     ) -> None:
         """Ask a person to decide."""
         await self.emit(
@@ -166,7 +167,7 @@ class ScriptedServer:
             turn_id=turn_id,
             tool_name=tool,
             arguments=arguments,
-            reason="because of the policy",
+            reason=reason,
             digest="00",
             created_at="2026-01-01T00:00:00.000000Z",
         )

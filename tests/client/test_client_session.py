@@ -677,6 +677,109 @@ class TestClaims:
         assert not (root / "hello.py").exists()
 
 
+REASON = "This turn has made 50 model calls, and the limit is 50. Go on?"
+
+
+async def at_limit(server: ScriptedServer, turn: str, tool: str = "continue_turn") -> dict[str, Any]:
+    """Let a turn reach a limit; return what was decided."""
+    arguments = WRITE if tool == "write_file" else {"limit": "steps", "used": 50, "allowance": 50}
+    await server.question(turn, f"limit-{turn}-1", tool, arguments, f"a-{turn}", "limit", REASON)
+    return await server.decisions.wait()
+
+
+class TestLimits:
+    @pytest.mark.parametrize("mode", ["ask", "all"])
+    async def test_a_person_is_asked(
+        self, server: ScriptedServer, make_desk: Callable[..., Desk], person: Script, mode: str
+    ) -> None:
+        """With ``--approve all`` too: it allows calls, and no turn without end."""
+        decisions: list[dict[str, Any]] = []
+
+        async def script(turn: str, _: str) -> None:
+            decisions.append(await at_limit(server, turn))
+            await server.finish(turn)
+
+        server.script = script
+        person.answers = [YES, Decision("reject", feedback="enough")]
+        desk = make_desk(mode)
+        await desk.conversation.send("hi")
+        await desk.conversation.send("hi")
+
+        assert [(made["decision"], made.get("feedback")) for made in decisions] == [
+            ("approve", None),
+            ("reject", "enough"),
+        ]
+        assert (person.asked_to_go_on, person.asked) == (2, [])
+        assert desk.notes.getvalue().count(REASON) == 2
+
+    @pytest.mark.parametrize("mode", ["all", "none"])
+    async def test_without_a_person_the_turn_ends(
+        self, server: ScriptedServer, make_desk: Callable[..., Desk], mode: str
+    ) -> None:
+        """A script goes on at no limit; what it was is said."""
+
+        async def script(turn: str, _: str) -> None:
+            decision = await at_limit(server, turn)
+            await server.finish(turn, "turn.cancelled", reason=decision["feedback"])
+
+        server.script = script
+        desk = make_desk(mode, alone=True)
+        outcome = await desk.conversation.send("hi")
+
+        assert server.decisions.items[0]["decision"] == "reject"
+        assert outcome.sentence == f"The turn was cancelled: --approve {mode} does not go on at a limit"
+        assert REASON in desk.notes.getvalue()
+
+    async def test_a_yes_allows_no_call(
+        self, server: ScriptedServer, make_desk: Callable[..., Desk], person: Script, root: Path
+    ) -> None:
+        """A server that names a tool in it has to ask about the tool all the same."""
+
+        async def script(turn: str, _: str) -> None:
+            await at_limit(server, turn, "write_file")
+            await server.request(turn, f"limit-{turn}-1", "write_file", WRITE, f"a-{turn}")
+            await server.take_result(turn, "write_file")
+            await server.finish(turn)
+
+        server.script = script
+        person.answers = [YES, Decision("reject")]
+        outcome = await make_desk().conversation.send("hi")
+
+        assert [call.tool for call in person.asked] == ["write_file"]
+        assert outcome.tool_calls[0]["status"] == "failed"
+        assert not (root / "hello.py").exists()
+
+    async def test_somebody_else_decides(
+        self, server: ScriptedServer, make_desk: Callable[..., Desk], person: Script
+    ) -> None:
+        """The question is taken away, or the late answer is told to be late."""
+
+        async def script(turn: str, _: str) -> None:
+            if turn == "t1":
+                await server.question(turn, "limit-t1-1", "continue_turn", {}, "a", "limit", REASON)
+                await asked.wait()
+                await server.emit("approval.resolved", approval_id="a", turn_id=turn, status="approved")
+            else:
+                await at_limit(server, turn)
+            await server.finish(turn)
+
+        async def wait_for_ever() -> Decision:
+            asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        asked = asyncio.Event()
+        server.script = script
+        person.answers = [wait_for_ever, YES]
+        desk = make_desk()
+        first = await desk.conversation.send("hi")
+        server.refusals = [(409, "approval_decided")]
+        second = await desk.conversation.send("hi")
+
+        assert (first.status, second.status) == ("completed", "completed")
+        assert "somebody else has decided" in desk.notes.getvalue()
+
+
 @pytest.mark.parametrize(
     ("usage", "said"),
     [

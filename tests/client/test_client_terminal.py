@@ -140,6 +140,38 @@ async def test_a_talk_with_questions(
     assert "correct horse" not in (data / "history").read_text()
 
 
+async def test_a_turn_at_a_limit(server: ScriptedServer, sit_down: Callable[..., Typist]) -> None:
+    """A plain question: y goes on, n with a reason ends the turn; there is nothing to edit."""
+
+    async def script(turn: str, _: str) -> None:
+        reason = "This turn has made 50 model calls, and the limit is 50. Go on?"
+        await server.question(turn, f"limit-{turn}-1", "continue_turn", {}, f"a-{turn}", "limit", reason)
+        decision = await server.decisions.wait()
+        if decision["decision"] == "approve":
+            await server.say(turn, f"done {turn}", f"m-{turn}")
+            await server.finish(turn)
+        else:
+            await server.finish(turn, "turn.cancelled", reason=decision["feedback"])
+
+    server.script = script
+    person = sit_down()
+    await log_in(person)
+    await person.types("work")
+    await person.sees("the limit is 50. Go on?", "[y]es, [n]o (a reason may follow):")
+    await person.types("edit")
+    await person.sees("Please answer y or n.", "[y]es, [n]o")
+    await person.types("y")
+    await person.sees("done t1", "coder>")
+    await person.types("work more")
+    await person.sees("the limit is 50. Go on?", "[y]es, [n]o")
+    await person.types("n that is enough")
+    await person.sees("The turn was cancelled: that is enough", "coder>")
+    await person.types("/exit")
+
+    assert await person.leaves() == 0
+    assert [made["decision"] for made in server.decisions.items] == ["approve", "reject"]
+
+
 async def test_ctrl_c_stops_the_turn_and_the_talk_goes_on(
     server: ScriptedServer, sit_down: Callable[..., Typist]
 ) -> None:

@@ -129,6 +129,7 @@ class Proxy:
                     await up_writer.drain()
                 if cut == "after":
                     back.cancel()
+                    await asyncio.wait([back])
                     await up_reader.read(1)  # the server has answered, so it has done what it was told
                 if cut:
                     return

@@ -57,6 +57,7 @@ class RunningAuth:
     module: AuthModule
     http: httpx2.AsyncClient
     settings: AuthSettings
+    app: Litestar
 
     async def token(self, **fields: str) -> httpx2.Response:
         """Ask for tokens; the client is the seeded one unless another is named."""
@@ -131,4 +132,4 @@ async def running_auth(
     )
     app.asgi_handler = Observer(module.surround(app.asgi_handler), Metrics())
     async with talking(app) as http:
-        yield RunningAuth(module, http, settings)
+        yield RunningAuth(module, http, settings, app)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.support.databases import DatabaseUrls
 
-__all__ = ("PASSWORD", "ServerProcess", "clean_environ", "run_codelab", "server_process")
+__all__ = ("PASSWORD", "ServerProcess", "clean_environ", "run_codelab", "server_environ", "server_process")
 
 PASSWORD = "correct horse battery staple"
 DEADLINE = 60.0
@@ -30,6 +30,14 @@ def clean_environ(home: Path, **extra: str) -> dict[str, str]:
     """Make an environment that holds nothing of the person who runs the tests."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "SYSTEMROOT", "TMPDIR") if name in os.environ}
     return {**kept, "HOME": str(home), "XDG_RUNTIME_DIR": str(home), "PYTHONDONTWRITEBYTECODE": "1", **extra}
+
+
+def server_environ(home: Path, databases: DatabaseUrls | None, **extra: str) -> dict[str, str]:
+    """Make the environment of a server on these databases, and of what runs beside it."""
+    environ = clean_environ(home, AUTH_SERVICE__MASTER_KEY=PASSWORD, **extra)
+    if databases is not None:
+        environ |= {"AGENT_RUNTIME__DB_URL": databases.agent, "AUTH_SERVICE__DB_URL": databases.auth}
+    return environ
 
 
 def run_codelab(
@@ -93,9 +101,7 @@ def server_process(
     folder: Path, databases: DatabaseUrls | None = None, arguments: tuple[str, ...] = (), **extra: str
 ) -> Iterator[ServerProcess]:
     """Start ``codelab serve`` on a free port and wait until it is ready."""
-    environ = clean_environ(folder, AUTH_SERVICE__MASTER_KEY=PASSWORD, **extra)
-    if databases is not None:
-        environ |= {"AGENT_RUNTIME__DB_URL": databases.agent, "AUTH_SERVICE__DB_URL": databases.auth}
+    environ = server_environ(folder, databases, **extra)
     log = folder / "server.log"
     with log.open("wb") as file:
         process = subprocess.Popen(

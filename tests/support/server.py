@@ -99,10 +99,16 @@ class Person:
 
     @asynccontextmanager
     async def following(
-        self, session: str, *, after: int | str | None = None, last_event_id: int | str | None = None
+        self,
+        session: str,
+        *,
+        after: int | str | None = None,
+        last_event_id: int | str | None = None,
+        client: str | None = None,
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """Open the stream of a session; iterate what it gives for its events."""
-        params = {} if after is None else {"after": str(after)}
+        given = {"after": after, "client": client}
+        params = {name: str(value) for name, value in given.items() if value is not None}
         headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
         url = f"/api/v1/sessions/{session}/events"
         async with self.http.sse(url, params=params, headers=headers, max_event_size=None) as source:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from codelab.agent import policy
+from codelab.agent.policy import Effect, Policy, Rule, Step
 from codelab.agent.tools import TOOLS, InvalidArguments, check_arguments, check_value
 from codelab.text import canonical_json, decode_lenient
 
@@ -22,35 +22,41 @@ if TYPE_CHECKING:
 __all__ = ("Verdict", "check_call", "check_edit", "digest")
 
 
+#: The policy where no operator has added to it.
+BUILT_IN_ONLY = Policy()
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """Say what becomes of a call: ``allow``, ``ask`` or ``deny``, and why.
 
-    ``arguments`` are those that were checked; for a denied call with broken JSON they are empty.
+    ``arguments`` are those that were checked; for a denied call with broken JSON they are empty. ``trace`` are the
+    rules that were about the call, in order; the one that decided is marked.
     """
 
-    effect: policy.Effect
+    effect: Effect
     reason: str
     arguments: dict[str, Any]
+    trace: tuple[Step, ...] = ()
 
 
-def check_call(agent: Agent, tool: str, arguments: str) -> Verdict:
+def check_call(agent: Agent, tool: str, arguments: str, policy: Policy = BUILT_IN_ONLY) -> Verdict:
     """Judge a call as the model wrote it."""
     if tool not in TOOLS or tool not in agent.tools:
-        return Verdict("deny", f"The agent {agent.name} does not have the tool {tool}.", _readable(arguments))
+        return _refuse("agent", agent, tool, f"The agent {agent.name} does not have the tool {tool}.", arguments)
     try:
         checked = check_arguments(tool, arguments)
     except InvalidArguments as error:
-        return Verdict("deny", f"Invalid arguments for {tool}: {error}", _readable(arguments))
-    return _judge(agent, tool, checked)
+        return _refuse("schema", agent, tool, f"Invalid arguments for {tool}: {error}", arguments)
+    return _judge(agent, tool, checked, policy)
 
 
-def check_edit(agent: Agent, tool: str, arguments: dict[str, Any]) -> Verdict:
+def check_edit(agent: Agent, tool: str, arguments: dict[str, Any], policy: Policy = BUILT_IN_ONLY) -> Verdict:
     """Judge arguments that a person changed: the same gate again.
 
     Raises:
         InvalidArguments: they do not fit the tool's schema.
     """
-    return _judge(agent, tool, check_value(tool, arguments))
+    return _judge(agent, tool, check_value(tool, arguments), policy)
 
 
 def digest(session_id: str, agent: str, tool: str, arguments: dict[str, Any]) -> str:
@@ -59,16 +65,25 @@ def digest(session_id: str, agent: str, tool: str, arguments: dict[str, Any]) ->
     return hashlib.sha256(canonical_json(bound).encode()).hexdigest()
 
 
-def _judge(agent: Agent, tool: str, arguments: dict[str, Any]) -> Verdict:
+def _judge(agent: Agent, tool: str, arguments: dict[str, Any], policy: Policy) -> Verdict:
     if (pattern := agent.path_rules.get(tool)) is not None:
         path = posixpath.normpath(str(arguments.get("path", "")).replace("\\", "/"))
         if pattern.fullmatch(path) is None:
             reason = (
                 f"The agent {agent.name} may use {tool} only on paths that match {pattern.pattern}; {path} does not."
             )
-            return Verdict("deny", reason, arguments)
-    rule = policy.decide(tool)
-    return Verdict(rule.effect, rule.reason, arguments)
+            return Verdict("deny", reason, arguments, _step("agent", agent, tool, reason))
+    decision = policy.decide(agent.name, tool, arguments)
+    return Verdict(decision.effect, decision.reason, arguments, decision.trace)
+
+
+def _refuse(layer: str, agent: Agent, tool: str, reason: str, arguments: str) -> Verdict:
+    return Verdict("deny", reason, _readable(arguments), _step(layer, agent, tool, reason))
+
+
+def _step(layer: str, agent: Agent, tool: str, reason: str) -> tuple[Step, ...]:
+    rule = Rule(tool=tool, agent=agent.name, effect="deny", reason=reason)
+    return (Step(layer, rule, "deny", matched=True, decided=True),)
 
 
 def _readable(arguments: str) -> dict[str, Any]:

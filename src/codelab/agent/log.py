@@ -11,7 +11,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from codelab.agent.repository import events
 from codelab.db.faults import is_unavailable
@@ -19,6 +19,7 @@ from codelab.text import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ("EVENT_TYPES", "End", "EventLog", "Subscription")
 
-P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
@@ -85,11 +85,12 @@ class Subscription:
     the events.
     """
 
-    __slots__ = ("_bytes", "_waiting", "_wake", "end", "live")
+    __slots__ = ("_bytes", "_stale", "_waiting", "_wake", "end", "live")
 
     def __init__(self) -> None:
         self._waiting: list[Event] = []
         self._bytes = 0
+        self._stale = False
         self._wake: asyncio.Future[None] | None = None
         self.live = False
         self.end: End | None = None
@@ -109,6 +110,11 @@ class Subscription:
                 self.close(End.SLOW)
         self._notify()
 
+    def look_again(self) -> None:
+        """Let the reader look into the database: there may be events that were not pushed."""
+        self._stale = True
+        self._notify()
+
     def close(self, end: End) -> None:
         """End the reader; the first reason counts."""
         self.end = self.end or end
@@ -123,8 +129,11 @@ class Subscription:
             self._wake.set_result(None)
 
     async def take(self, timeout: float) -> list[Event] | None:  # noqa: ASYNC109 - the caller sends a comment then
-        """Return what has come, perhaps nothing after an overflow; None when nothing came in ``timeout`` seconds."""
-        if not self._waiting and not self.closed:
+        """Return what has come, None when nothing came in ``timeout`` seconds.
+
+        Perhaps it is nothing, after an overflow or when the reader has to look into the database.
+        """
+        if not self._ready:
             # Made only while somebody waits, with a timer instead of a task: most streams are idle.
             loop = asyncio.get_running_loop()
             self._wake = loop.create_future()
@@ -134,11 +143,16 @@ class Subscription:
             finally:
                 timer.cancel()
                 self._wake = None
-            if not self._waiting and not self.closed:
+            if not self._ready:
                 return None
-        taken = self._waiting
+        taken = [] if self._stale else self._waiting
+        self._stale = False
         self._drop()
         return taken
+
+    @property
+    def _ready(self) -> bool:
+        return bool(self._waiting or self._stale or self.closed)
 
 
 class EventLog:
@@ -148,6 +162,7 @@ class EventLog:
         self._database = database
         self._subscriptions: defaultdict[int, set[Subscription]] = defaultdict(set)
         self._closing = False
+        database.when_unknown(self._look_again)
 
     async def append(
         self, tx: Transaction, session_db_id: int, *new: tuple[str, dict[str, Any]], messages: int = 0
@@ -166,6 +181,11 @@ class EventLog:
     def _publish(self, session_db_id: int, appended: Sequence[Event]) -> None:
         for subscription in self._subscriptions.get(session_db_id, ()):
             subscription.push(appended)
+
+    def _look_again(self) -> None:
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.look_again()
 
     def close_session(self, session_db_id: int, end: End = End.DELETED) -> None:
         """End every reader of a session."""
@@ -198,11 +218,12 @@ class EventLog:
 
     async def newest(self, session_db_id: int) -> int:
         """Return the ``seq`` of the newest event."""
-        return await self._ask(events.newest_seq, session_db_id)
+        newest, _ = await self._position(session_db_id)
+        return newest
 
     async def page(self, session_db_id: int, after: int, limit: int) -> tuple[list[Event], int]:
         """Return the events after a cursor, ``limit`` at most, and the ``seq`` of the newest, which is not older."""
-        page = await self._ask(events.list_after, session_db_id, after, limit)
+        page = await self._after(session_db_id, after, limit)
         return page, await self.newest(session_db_id)
 
     async def follow(
@@ -217,11 +238,14 @@ class EventLog:
         cursor = after
         subscription = subscription or Subscription()
         with self.subscribe(session_db_id, subscription):
-            if not await self._ask(events.is_live, session_db_id):
-                subscription.close(End.DELETED)  # just before there was anybody to tell
             while not subscription.closed:
                 subscription.live = False
-                if page := await self._ask(events.list_after, session_db_id, cursor, PAGE):
+                newest, exists = await self._position(session_db_id)
+                if not exists:
+                    subscription.close(End.DELETED)  # just before there was anybody to tell
+                    break
+                page = await self._after(session_db_id, cursor, PAGE) if cursor < newest else []
+                if page:
                     cursor = page[-1].seq
                     yield page
                     continue
@@ -239,20 +263,28 @@ class EventLog:
                     cursor = fresh[-1].seq
                     yield fresh
             while subscription.end is not None and subscription.end.owes:
-                rest = await self._ask(events.list_after, session_db_id, cursor, PAGE)
+                rest = await self._after(session_db_id, cursor, PAGE)
                 if not rest:
                     break
                 cursor = rest[-1].seq
                 yield rest
 
+    async def _position(self, session_db_id: int) -> tuple[int, bool]:
+        return await self._ask(self._database.peek, lambda db: events.position(db, session_db_id))
+
+    async def _after(self, session_db_id: int, after: int, limit: int) -> list[Event]:
+        return await self._ask(self._database.read, lambda db: events.list_after(db, session_db_id, after, limit))
+
     async def _ask(
-        self, query: Callable[Concatenate[AsyncSession, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+        self,
+        open_session: Callable[[], AbstractAsyncContextManager[AsyncSession]],
+        query: Callable[[AsyncSession], Awaitable[T]],
     ) -> T:
         """Run a query; a database that is away is waited for, so that a reader loses nothing but time."""
         while True:
             try:
-                async with self._database.read() as db:
-                    return await query(db, *args, **kwargs)
+                async with open_session() as db:
+                    return await query(db)
             except Exception as error:
                 if self._closing or not is_unavailable(error):
                     raise

@@ -12,11 +12,12 @@ from codelab.agent.agents import load_agents
 from codelab.agent.choice import Models
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
+from codelab.agent.explaining import read_policy
 from codelab.agent.images import body_size
 from codelab.agent.log import EventLog
 from codelab.agent.providers import create_client, load_prices
 from codelab.agent.providers.retry import RetryPolicy
-from codelab.agent.readers import Readers
+from codelab.agent.readers import Following, Readers
 from codelab.agent.routes import router
 from codelab.agent.routes.common import mark_replay
 from codelab.agent.sessions import SessionService
@@ -35,6 +36,7 @@ from codelab.agent.turns import (
     TurnService,
 )
 from codelab.agent.turns.lease import Lease, Leases
+from codelab.agent.turns.limits import TurnLimits
 from codelab.agent.turns.window import ContextLimits
 from codelab.db import Database, Limits, parse_url
 from codelab.db.jobs import Job, Jobs
@@ -66,7 +68,6 @@ class AgentModule(InitPlugin):
 
     def __init__(self, settings: AgentSettings, *, db_wait: float, still_valid: StillValid | None = None) -> None:
         self._db_wait = db_wait
-        self._send_timeout = settings.send_timeout
         self.max_message_body = body_size(settings.max_message_bytes, settings.max_image_bytes)
         self.database = Database(
             parse_url(settings.db_url, SCHEMA.variable),
@@ -74,6 +75,7 @@ class AgentModule(InitPlugin):
             Limits(settings.db_pool_size, settings.db_statement_timeout),
         )
         agents = load_agents()
+        self.policy = read_policy(settings.policy_file)
         try:
             client = create_client(
                 settings.llm_proxy_url,
@@ -93,10 +95,11 @@ class AgentModule(InitPlugin):
         calls = CallTransitions(self.log)
         self.claims = ClaimService(self.database, self.log, calls, self.readers, grace=settings.claim_grace_seconds)
         lease = Lease(settings.lease_seconds)
-        transitions = Transitions(self.log, calls, agents, lease)
-        policy = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
+        turn_limits = TurnLimits(settings.max_steps, settings.max_turn_tokens, settings.max_turn_seconds)
+        transitions = Transitions(self.log, calls, agents, lease, self.policy, turn_limits)
+        retries = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
         prices = load_prices(settings.prices_file)
-        caller = ModelCaller(self.database, self.log, transitions, client, policy, lease, prices)
+        caller = ModelCaller(self.database, self.log, transitions, client, retries, lease, prices)
         limits = ContextLimits(
             settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars
         )
@@ -126,7 +129,7 @@ class AgentModule(InitPlugin):
             caller,
             context,
             Leases(self.database, lease),
-            max_steps=settings.max_steps,
+            limits=turn_limits,
             resumes=settings.on_restart == "resume",
         )
         self._jobs = Jobs(
@@ -135,8 +138,9 @@ class AgentModule(InitPlugin):
             Job("leases", settings.lease_seconds / 3, self.runner.keep_leases),
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents, models)
+        self._following = Following(self.sessions, self.log, self.readers, settings.send_timeout)
         self.queue = QueueService(self.database, transitions)
-        self.approvals = ApprovalService(self.database, calls, self.runner, agents)
+        self.approvals = ApprovalService(self.database, transitions, calls, self.runner, agents, self.policy)
         self.turns = TurnService(
             self.database,
             self.log,
@@ -164,9 +168,8 @@ class AgentModule(InitPlugin):
             "models": Provide(lambda: self._models, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
-            "log": Provide(lambda: self.log, sync_to_thread=False),
-            "readers": Provide(lambda: self.readers, sync_to_thread=False),
-            "send_timeout": Provide(lambda: self._send_timeout, sync_to_thread=False),
+            "following": Provide(lambda: self._following, sync_to_thread=False),
+            "policy": Provide(lambda: self.policy, sync_to_thread=False),
         }
         return app_config
 

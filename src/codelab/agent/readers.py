@@ -16,12 +16,14 @@ from codelab.errors import BadRequest
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator
 
+    from codelab.agent.log import EventLog
+    from codelab.agent.sessions import SessionService
     from codelab.identity import Principal
 
     #: Tells which of some callers may still act; the application hands it over, since another module knows.
     StillValid: TypeAlias = Callable[[Collection[Principal]], Awaitable[set[Principal]]]
 
-__all__ = ("CLIENT_ID", "Reader", "Readers", "read_client")
+__all__ = ("CLIENT_ID", "Following", "Reader", "Readers", "read_client")
 
 #: What a client may call itself.
 CLIENT_ID = r"^[A-Za-z0-9._~-]{1,64}$(?!\n)"
@@ -39,6 +41,18 @@ def read_client(given: str | None) -> str:
     if not _CLIENT_ID.fullmatch(given):
         raise BadRequest("client: must be 1 to 64 characters of A-Z a-z 0-9 . _ ~ -", field="client")
     return given
+
+
+class Following:
+    """Hold what it takes to follow a session; a client has ``send_timeout`` seconds to accept what is sent."""
+
+    __slots__ = ("log", "readers", "send_timeout", "sessions")
+
+    def __init__(self, sessions: SessionService, log: EventLog, readers: Readers, send_timeout: float) -> None:
+        self.sessions = sessions
+        self.log = log
+        self.readers = readers
+        self.send_timeout = send_timeout
 
 
 @dataclass(eq=False, slots=True)

@@ -110,12 +110,12 @@ class SessionService:
 
     async def get(self, principal: Principal, session_id: str) -> SessionInfo:
         """Return a session."""
-        async with self._database.read() as db:
+        async with self._database.peek() as db:
             return SessionInfo.from_row(await require_session(db, principal, session_id))
 
     async def key(self, principal: Principal, session_id: str) -> int:
         """Return the internal key of a session."""
-        async with self._database.read() as db:
+        async with self._database.peek() as db:
             db_id: int = (await require_session(db, principal, session_id)).db_id
             return db_id
 
@@ -215,7 +215,7 @@ class SessionService:
 
     async def context(self, principal: Principal, session_id: str, *, with_history: bool) -> AgentContextInfo:
         """Return which agent a session is with."""
-        async with self._database.read() as db:
+        async with self._database.peek() as db:
             session = await require_session(db, principal, session_id)
             rows = await sessions.list_switches(db, session.context_id) if with_history else None
             return AgentContextInfo.from_rows(session, rows)

@@ -10,22 +10,28 @@ from typing import TYPE_CHECKING
 from litestar.plugins import InitPlugin
 
 from codelab.auth.audit import Audit
+from codelab.auth.authorize.service import Authorizing
+from codelab.auth.browsers import Browsers
 from codelab.auth.cleaning import clean
 from codelab.auth.discovery import Discovery
 from codelab.auth.edge import Challenges, Cors
 from codelab.auth.grants import Grants
 from codelab.auth.grants.client_credentials import ClientCredentialsGrant
+from codelab.auth.grants.code import CodeGrant
 from codelab.auth.grants.issuing import Issuing
 from codelab.auth.grants.password import PasswordGrant
 from codelab.auth.grants.refresh import RefreshGrant
 from codelab.auth.inherited import InheritedTokens
+from codelab.auth.introspection import Introspection
 from codelab.auth.keys import KeyRing
 from codelab.auth.logins import Logins
 from codelab.auth.middleware import BearerMiddleware
+from codelab.auth.pages import Pages
 from codelab.auth.passwords import Passwords
 from codelab.auth.principals import Principals
 from codelab.auth.resources import Audiences
-from codelab.auth.routes import metadata, token
+from codelab.auth.revocations import Revocations
+from codelab.auth.routes import metadata, pages, token, userinfo
 from codelab.auth.seeds import plant
 from codelab.auth.storage import SCHEMA
 from codelab.auth.tokens import AccessTokens
@@ -45,7 +51,10 @@ if TYPE_CHECKING:
 
 __all__ = ("AuthModule",)
 
-_TOKEN = "/oauth/token"
+#: Whose 401 is not about the API.
+_FOR_CLIENTS = ("/oauth/token", "/oauth/introspect", "/oauth/revoke", "/oauth/userinfo")
+#: What scripts in browsers may ask too; to introspect needs a secret, which they cannot keep.
+_FOR_BROWSERS = ("/oauth/token", "/oauth/revoke", "/oauth/userinfo")
 
 
 class AuthModule(InitPlugin):
@@ -72,13 +81,20 @@ class AuthModule(InitPlugin):
         self._passwords = Passwords()
         audiences = Audiences(issuer, settings.jwt_audience)
         self._tokens = AccessTokens(self._keys, issuer=issuer, audiences=audiences)
+        self._ended = Revocations(self.database)
         self._inherited = InheritedTokens(self.database, settings.key_encryption_key_file)
         self._audit = Audit(self.database, settings.key_encryption_key_file)
         self._logins = Logins(self.database, self._passwords, self._audit)
         issuing = Issuing(self._tokens, audiences)
         grants: dict[str, Grant] = {
+            "authorization_code": CodeGrant(self.database, self._audit, issuing, self._ended),
             "refresh_token": RefreshGrant(
-                self.database, self._audit, issuing, self._inherited, timedelta(seconds=settings.refresh_grace)
+                self.database,
+                self._audit,
+                issuing,
+                self._inherited,
+                self._ended,
+                timedelta(seconds=settings.refresh_grace),
             ),
             "client_credentials": ClientCredentialsGrant(self.database, self._audit, issuing),
             "password": PasswordGrant(self._logins, issuing),
@@ -86,14 +102,23 @@ class AuthModule(InitPlugin):
         if not settings.password_grant:
             grants.pop("password")
         self._grants = Grants(self.database, grants)
+        self._front = pages.Front(
+            Pages(issuer),
+            Browsers(self.database, secure=issuer.startswith("https:")),
+            self._logins,
+            Authorizing(self.database, self._audit, audiences, issuer),
+        )
         self._discovery = Discovery(issuer, audiences, self._grants.types)
         self.upkeep = Upkeep("auth", lambda: clean(self.database, settings, self._audit.chain))
-        self._principals = Principals(self.database, self._tokens, local_secret)
+        self._principals = Principals(self.database, self._tokens, self._ended, local_secret)
+        self._introspection = Introspection(self.database, self._audit, self._tokens, self._inherited, self._ended)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the routes, the middleware and the life of the module to an application."""
         app_config.route_handlers.extend(metadata.create_routes(self._discovery, self._keys))
-        app_config.route_handlers.extend(token.create_routes(self._grants))
+        app_config.route_handlers.extend(token.create_routes(self._grants, self._introspection))
+        app_config.route_handlers.extend(userinfo.create_routes(self._introspection))
+        app_config.route_handlers.extend(pages.create_routes(self._front))
         app_config.middleware.append(BearerMiddleware(self._principals))
         app_config.lifespan.append(self._live)
         return app_config
@@ -101,7 +126,8 @@ class AuthModule(InitPlugin):
     def surround(self, app: ASGIApp) -> ASGIApp:
         """Wrap an application: browsers may ask what is for them, and who is refused learns where to log in."""
         documents = (*self._discovery.server_paths, *self._discovery.resource_paths, "/.well-known/jwks.json")
-        return Cors(Challenges(app, self._discovery.resource_url, but=[_TOKEN]), [*documents, _TOKEN])
+        challenges = Challenges(app, self._discovery.resource_url, but=_FOR_CLIENTS)
+        return Cors(challenges, [*documents, *_FOR_BROWSERS])
 
     @asynccontextmanager
     async def _live(self, _app: Litestar) -> AsyncIterator[None]:
@@ -146,8 +172,12 @@ class AuthModule(InitPlugin):
         return await self._principals.find(token)
 
     async def still_valid(self, principals: Collection[Principal]) -> set[Principal]:
-        """Return those whose proof has not ended and whose user is not disabled; what another process did counts."""
+        """Return those whose proof has not ended or been revoked, and who are not disabled.
+
+        What another process did counts.
+        """
         at = time.time()
         current = {each for each in principals if each.expires_at is None or each.expires_at > at}
-        active = await self._principals.active_subjects({each.subject for each in current})
-        return {each for each in current if each.subject in active}
+        active = await self._principals.still_active(current)
+        ended = await self._ended.ended({each_id for each in current for each_id in each.proof_ids})
+        return {each for each in active if ended.isdisjoint(each.proof_ids)}

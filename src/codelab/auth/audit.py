@@ -26,7 +26,19 @@ if TYPE_CHECKING:
 
 __all__ = ("Audit", "Event", "Past", "chain_key", "describe")
 
-Event = Literal["login_success", "login_failed", "client_login", "token_refresh", "token_reuse"]
+Event = Literal[
+    "client_login",
+    "code_exchanged",
+    "code_reuse",
+    "consent_denied",
+    "consent_given",
+    "consent_remembered",
+    "login_failed",
+    "login_success",
+    "token_refresh",
+    "token_reuse",
+    "token_revoke",
+]
 
 _MAX_TEXT = 512
 _MAX_ADDRESS = 45
@@ -76,7 +88,7 @@ class Audit:
         origin: Origin,
         *,
         user_id: str | None,
-        client_id: str,
+        client_id: str | None,
         error: str | None = None,
         **data: Any,
     ) -> None:
@@ -90,7 +102,7 @@ def describe(
     origin: Origin,
     *,
     user_id: str | None,
-    client_id: str,
+    client_id: str | None,
     error: str | None = None,
     past: Past | None = None,
     **data: Any,

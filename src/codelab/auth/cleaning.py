@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from codelab.auth.repository import audit, cleaning
@@ -14,16 +15,20 @@ from codelab.storage.chain import verify_chain
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sqlalchemy import Table
+
     from codelab.db import Database
     from codelab.db.chain import Chain
     from codelab.settings import AuthSettings
 
-__all__ = ("clean", "prune_audit", "remove_tokens")
+__all__ = ("clean", "prune_audit", "remove_expired", "remove_tokens")
 
 logger = logging.getLogger(__name__)
 
 #: Tokens that are looked up at once.
 PAGE = 2000
+#: How long codes and browser sessions are remembered after their end, to notice that one comes back.
+KEEP_FLOWS = timedelta(days=1)
 
 
 async def clean(
@@ -32,7 +37,7 @@ async def clean(
     """Do all of it once; return how many rows went, by what they were."""
     batches = batches or Batches(database)
     at = now()
-    counts = {"refresh tokens": 0, "signing keys": 0, "audit rows": 0}
+    counts = {"refresh tokens": 0, "signing keys": 0, "audit rows": 0, "ended flows": 0}
     if (keep := settings.keep_ended_tokens) is not None:
         counts["refresh tokens"] = await remove_tokens(batches, at - keep)
     if (keep := settings.keep_expired_keys) is not None:
@@ -40,6 +45,8 @@ async def clean(
         counts["signing keys"] = await database.write(lambda tx: cleaning.delete_keys(tx.session, expired))
     if (keep := settings.keep_audit) is not None:
         counts["audit rows"] = await prune_audit(database, batches, chain, at - keep)
+    for table in cleaning.EXPIRING:
+        counts["ended flows"] += await remove_expired(batches, table, at - KEEP_FLOWS)
     if database.url.path is not None:
         await checkpoint(database.url.path)
     return counts
@@ -52,6 +59,11 @@ async def remove_tokens(batches: Batches, before: datetime) -> int:
         PAGE,
         lambda tx, ids: cleaning.delete_tokens(tx.session, ids),
     )
+
+
+async def remove_expired(batches: Batches, table: Table, before: datetime) -> int:
+    """Remove rows that expired before a time; return how many."""
+    return await batches.run(lambda tx, limit: cleaning.delete_expired(tx.session, table, before, limit))
 
 
 async def prune_audit(database: Database, batches: Batches, chain: Chain, before: datetime) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from codelab.auth.keys import ALGORITHM
+from codelab.auth.pages.texts import LANGUAGES
 from codelab.auth.scopes import ABOUT_PEOPLE, SCOPES
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ __all__ = ("Discovery",)
 _SERVER = "/.well-known/oauth-authorization-server"
 _OPENID = "/.well-known/openid-configuration"
 _RESOURCE = "/.well-known/oauth-protected-resource"
+_ABOUT_THE_LOGIN = ("iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash")
+_ABOUT_THE_PERSON = ("preferred_username", "email", "email_verified")
 _CLIENT_AUTH = ["none", "client_secret_basic", "client_secret_post"]
 
 
@@ -33,12 +37,29 @@ class Discovery:
         self.resource_url = f"{parts.scheme}://{parts.netloc}{_RESOURCE}{path}/api/v1"
         self.server: dict[str, Any] = {
             "issuer": issuer,
+            "authorization_endpoint": f"{base}/oauth/authorize",
             "token_endpoint": f"{base}/oauth/token",
+            "userinfo_endpoint": f"{base}/oauth/userinfo",
+            "introspection_endpoint": f"{base}/oauth/introspect",
+            "revocation_endpoint": f"{base}/oauth/revoke",
             "jwks_uri": f"{base}/.well-known/jwks.json",
             "scopes_supported": list(SCOPES),
-            "response_types_supported": [],
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "code_challenge_methods_supported": ["S256"],
+            "authorization_response_iss_parameter_supported": True,
+            "prompt_values_supported": ["none", "login", "consent", "select_account"],
+            "ui_locales_supported": list(LANGUAGES),
+            "claims_parameter_supported": False,
+            "request_parameter_supported": False,
+            "request_uri_parameter_supported": False,
             "grant_types_supported": list(grant_types),
             "token_endpoint_auth_methods_supported": _CLIENT_AUTH,
+            "revocation_endpoint_auth_methods_supported": _CLIENT_AUTH,
+            "introspection_endpoint_auth_methods_supported": _CLIENT_AUTH[1:],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [ALGORITHM],
+            "claims_supported": [*_ABOUT_THE_LOGIN, *_ABOUT_THE_PERSON],
             "protected_resources": [audiences.api],
         }
         self.resource: dict[str, Any] = {

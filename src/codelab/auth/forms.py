@@ -49,8 +49,8 @@ def parse_form(content_type: str | None, body: bytes) -> dict[str, str]:
     return parse_parameters(body)
 
 
-def parse_parameters(body: bytes) -> dict[str, str]:
-    """Read form-encoded parameters, of a body or a query.
+def parse_parameters(body: bytes, repeated: list[str] | None = None) -> dict[str, str]:
+    """Read form-encoded parameters, of a body or a query; with a list, names that occur twice are added to it.
 
     Raises:
         OAuthError: a parameter that occurs twice, or text that is not UTF-8 or holds U+0000.
@@ -63,7 +63,9 @@ def parse_parameters(body: bytes) -> dict[str, str]:
         name = _decode(raw_name, "a parameter name")
         value = _decode(raw_value, name)
         if name in fields and name not in _REPEATABLE:
-            raise OAuthError(f"{name}: must not occur more than once", field=name)
+            if repeated is None:
+                raise OAuthError(f"{name}: must not occur more than once", field=name)
+            repeated.append(name)
         fields[name] = f"{fields[name]} {value}" if name in fields else value
     return fields
 

@@ -37,7 +37,7 @@ class Logins:
         self,
         login: str,
         password: str,
-        client_id: str,
+        client_id: str | None,
         origin: Origin,
         keep: Callable[[AsyncSession, UserRecord, datetime], Awaitable[T]],
         **data: Any,
@@ -71,7 +71,7 @@ class Logins:
         self,
         user: UserRecord,
         new_hash: str | None,
-        client_id: str,
+        client_id: str | None,
         origin: Origin,
         keep: Callable[[AsyncSession, UserRecord, datetime], Awaitable[T]],
         data: dict[str, Any],
@@ -90,7 +90,7 @@ class Logins:
         return await self._database.write(unit)
 
     async def _note_failure(
-        self, client_id: str, user: UserRecord | None, login: str, origin: Origin, *, right: bool
+        self, client_id: str | None, user: UserRecord | None, login: str, origin: Origin, *, right: bool
     ) -> None:
         reason = "unknown_user" if user is None else "disabled_or_changed" if right else "wrong_password"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from codelab.auth.recent import Recent
 from codelab.auth.repository import users
-from codelab.auth.repository.clients import ClientRecord, find_client
+from codelab.auth.repository.clients import ClientRecord, find_active_clients, find_client
 from codelab.auth.repository.users import UserRecord
 from codelab.auth.seeds import ADMIN
-from codelab.auth.tokens import refuse
+from codelab.auth.tokens import ids_of, refuse
 from codelab.identity import SCOPES, Principal
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from codelab.auth.revocations import Revocations
     from codelab.auth.tokens import AccessTokens
     from codelab.db import Database
 
 __all__ = ("LOCAL_CLIENT_ID", "LOCAL_PREFIX", "Principals")
 
-V = TypeVar("V")
 A = TypeVar("A", UserRecord, ClientRecord)
 
 LOCAL_PREFIX = "codelab_local_"
@@ -33,31 +33,8 @@ LOCAL_CLIENT_ID = "codelab-local"
 
 #: Seconds that a user or client may still be taken for active after somebody disabled it.
 _MAX_AGE = 1.0
-_MAX_ENTRIES = 10_000
 #: Users that one statement asks for.
-_CHUNK = 500
-
-
-class _Recent(Generic[V]):
-    """The values used last, at most ``_MAX_ENTRIES``."""
-
-    def __init__(self) -> None:
-        self._values: OrderedDict[Any, V] = OrderedDict()
-
-    def get(self, key: Any) -> V | None:
-        value = self._values.get(key)
-        if value is not None:
-            self._values.move_to_end(key)
-        return value
-
-    def put(self, key: Any, value: V) -> None:
-        self._values[key] = value
-        self._values.move_to_end(key)
-        if len(self._values) > _MAX_ENTRIES:
-            self._values.popitem(last=False)
-
-    def drop(self, key: Any) -> None:
-        self._values.pop(key, None)
+_CHUNK = 100
 
 
 class _Verified(NamedTuple):
@@ -65,23 +42,25 @@ class _Verified(NamedTuple):
     client_id: str
     scopes: frozenset[str]
     expires_at: float
+    ids: tuple[str, ...]
 
 
 class Principals:
     """Tell whose a bearer token is."""
 
-    def __init__(self, database: Database, tokens: AccessTokens, local_secret: str | None) -> None:
+    def __init__(self, database: Database, tokens: AccessTokens, ended: Revocations, local_secret: str | None) -> None:
         self._database = database
         self._tokens = tokens
+        self._ended = ended
         self._local_secret = local_secret.encode() if local_secret else None
-        self._verified: _Recent[_Verified] = _Recent()
-        self._known: _Recent[tuple[float, Any]] = _Recent()
+        self._verified: Recent[_Verified] = Recent()
+        self._known: Recent[tuple[float, Any]] = Recent()
 
     async def find(self, token: str) -> Principal:
         """Return the person behind a token.
 
         Raises:
-            Unauthenticated: the token is not valid, or its user is disabled or gone.
+            Unauthenticated: the token is not valid, or its user is disabled or gone, or it was revoked.
         """
         if token.startswith(LOCAL_PREFIX):
             return await self._find_local(token)
@@ -92,8 +71,10 @@ class Principals:
             self._verified.drop(key)
             claims = self._tokens.verify(token)
             scopes = frozenset(claims["scope"].split())
-            verified = _Verified(claims["sub"], claims["client_id"], scopes, float(claims["exp"]))
+            verified = _Verified(claims["sub"], claims["client_id"], scopes, float(claims["exp"]), ids_of(claims))
             self._verified.put(key, verified)
+        if await self._ended.has_ended(verified.ids):
+            raise refuse("The access token was revoked.")
         if verified.subject == verified.client_id:
             # RFC 9068 section 2.2: the subject of a client that acts for itself is the client.
             await self._active(verified.client_id, find_client)
@@ -109,15 +90,17 @@ class Principals:
             client_id=verified.client_id,
             scopes=scopes,
             expires_at=verified.expires_at,
+            proof_ids=verified.ids,
         )
 
-    async def active_subjects(self, subjects: Collection[str]) -> set[str]:
-        """Return which users may still act, as the database says now."""
-        wanted, active = list(subjects), set[str]()
-        async with self._database.read() as session:
+    async def still_active(self, principals: Collection[Principal]) -> set[Principal]:
+        """Return who is not disabled, people and programs that act for themselves, as the database says now."""
+        wanted, active = list({each.subject for each in principals}), set[str]()
+        async with self._database.peek() as session:
             for first in range(0, len(wanted), _CHUNK):
-                active |= await users.find_active_users(session, wanted[first : first + _CHUNK])
-        return active
+                chunk = wanted[first : first + _CHUNK]
+                active |= await users.find_active_users(session, chunk) | await find_active_clients(session, chunk)
+        return {each for each in principals if each.subject in active}
 
     async def _find_local(self, token: str) -> Principal:
         if self._local_secret is None or not hmac.compare_digest(token.encode(errors="replace"), self._local_secret):
@@ -130,7 +113,7 @@ class Principals:
         at = time.monotonic()
         known = self._known.get((find, key))
         if known is None or at - known[0] >= _MAX_AGE:
-            async with self._database.read() as session:
+            async with self._database.peek() as session:
                 found = await find(session, key)
             if found is None:
                 self._known.drop((find, key))

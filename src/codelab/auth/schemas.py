@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ("Origin", "TokenAnswer", "TokenError")
+__all__ = ("Origin", "TokenAnswer", "TokenError", "UserInfo")
 
 
 class TokenAnswer(msgspec.Struct, kw_only=True):
@@ -14,6 +14,7 @@ class TokenAnswer(msgspec.Struct, kw_only=True):
     token_type: str = "bearer"
     expires_in: int
     refresh_token: str | msgspec.UnsetType = msgspec.UNSET
+    id_token: str | msgspec.UnsetType = msgspec.UNSET
     scope: str
 
 
@@ -22,6 +23,15 @@ class TokenError(msgspec.Struct, kw_only=True):
 
     error: str
     error_description: str
+
+
+class UserInfo(msgspec.Struct, kw_only=True):
+    """Say who logged in (OpenID Connect Core 1.0 section 5.1)."""
+
+    sub: str
+    preferred_username: str | msgspec.UnsetType = msgspec.UNSET
+    email: str | msgspec.UnsetType = msgspec.UNSET
+    email_verified: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Origin(msgspec.Struct, frozen=True):

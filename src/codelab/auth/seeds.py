@@ -1,4 +1,4 @@
-"""What a new installation begins with: the user ``admin`` and the client of the reference system's IDE."""
+"""What a new installation begins with: the user ``admin``, and the clients that everybody has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import logging
 import secrets
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codelab.auth.keys import write_private_file
 from codelab.auth.passwords import MAX_PASSWORD_BYTES
@@ -22,12 +22,33 @@ if TYPE_CHECKING:
     from codelab.db import Database, Transaction
     from codelab.settings import AuthSettings
 
-__all__ = ("ADMIN", "CLIENT_ID", "plant")
+__all__ = ("ADMIN", "CLIENT_ID", "DEVICE_CODE", "TERMINAL_CLIENT_ID", "plant")
 
 ADMIN = "admin"
 CLIENT_ID = "codelab-flutter-app"
+TERMINAL_CLIENT_ID = "codelab-cli"
+#: The ``grant_type`` of RFC 8628 section 3.4.
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 PASSWORD_FILE = "admin-password.txt"
 _SCOPES = "api:read api:write approvals:decide"
+_CLIENTS: dict[str, dict[str, Any]] = {
+    CLIENT_ID: {
+        "name": "CodeLab Flutter App",
+        "description": "The reference system's IDE, which asks for passwords itself",
+        "allowed_scopes": _SCOPES,
+        "default_scopes": _SCOPES,
+        "allowed_grant_types": ["password", "refresh_token"],
+        "redirect_uris": [],
+    },
+    TERMINAL_CLIENT_ID: {
+        "name": "codelab chat",
+        "description": "The terminal client; any program on a person's own machine may say that it is this one",
+        "allowed_scopes": f"openid profile email offline_access {_SCOPES}",
+        "default_scopes": _SCOPES,
+        "allowed_grant_types": ["authorization_code", DEVICE_CODE, "refresh_token"],
+        "redirect_uris": [f"http://{host}/callback" for host in ("127.0.0.1", "[::1]", "localhost")],
+    },
+}
 
 logger = logging.getLogger(__name__)
 
@@ -77,24 +98,21 @@ async def _plant(transaction: Transaction, settings: AuthSettings, password_hash
         updated_at=at,
     )
     access, refresh = settings.access_token_lifetime, settings.refresh_token_lifetime
-    await clients.insert_client_if_absent(
-        session,
-        id=new_id(),
-        client_id=CLIENT_ID,
-        name="CodeLab Flutter App",
-        description="The reference system's IDE, and codelab's own terminal chat",
-        is_confidential=False,
-        allowed_scopes=_SCOPES,
-        default_scopes=_SCOPES,
-        allowed_grant_types=["password", "refresh_token"],
-        access_token_lifetime=access,
-        refresh_token_lifetime=refresh,
-        is_active=True,
-        created_at=at,
-        updated_at=at,
-    )
-    # The lifetimes come from the environment, also after the first start.
-    await clients.set_client_lifetimes(session, CLIENT_ID, access=access, refresh=refresh)
+    for client_id, values in _CLIENTS.items():
+        await clients.insert_client_if_absent(
+            session,
+            id=new_id(),
+            client_id=client_id,
+            is_confidential=False,
+            access_token_lifetime=access,
+            refresh_token_lifetime=refresh,
+            is_active=True,
+            created_at=at,
+            updated_at=at,
+            **values,
+        )
+        # The lifetimes come from the environment, also after the first start.
+        await clients.set_client_lifetimes(session, client_id, access=access, refresh=refresh)
     return made
 
 

@@ -16,6 +16,7 @@ __all__ = ("cli", "main")
 COMMANDS = {
     "chat": ("codelab.client.command", "chat", "Chat with agents about the current folder."),
     "db": ("codelab.cli.db", "db", "Look at, check, move and back up the databases."),
+    "policy": ("codelab.cli.policy", "policy", "Look at the rules about what agents may do."),
     "serve": ("codelab.cli.serve", "serve", "Run the server."),
 }
 

@@ -19,11 +19,13 @@ from codelab.client.tools.files import WriteFile, read_text
 if TYPE_CHECKING:
     from codelab.client.tools.toolbox import Toolbox
 
-__all__ = ("UNKNOWN_OUTCOME", "Approvals", "Call", "Decision", "Mode", "Person", "describe")
+__all__ = ("LIMIT", "UNKNOWN_OUTCOME", "Approvals", "Call", "Decision", "Mode", "Person", "describe")
 
 Mode = Literal["ask", "all", "none"]
 #: The type of a question about a call whose client went away before its result.
 UNKNOWN_OUTCOME = "unknown_outcome"
+#: The type of a question about a turn that has reached a limit.
+LIMIT = "limit"
 Line = tuple[str, str]
 
 
@@ -61,6 +63,9 @@ class Person(Protocol):
     async def decide(self, call: Call, lines: list[Line]) -> Decision:
         """Show a call and ask about it; cancelled when the question is moot."""
 
+    async def go_on(self) -> Decision:
+        """Ask whether a turn goes on that has reached a limit; cancelled as above."""
+
 
 class Approvals:
     """Ask a person, or stand in for one (``--approve``), and remember what was allowed."""
@@ -82,6 +87,13 @@ class Approvals:
             return Decision("reject", feedback="rejected by --approve none")
         async with self._one_question:
             return await self._person.decide(call, await describe(self._toolbox, call))
+
+    async def ask_to_go_on(self) -> Decision:
+        """Get a decision about a turn at a limit; ``--approve all`` allows calls, and extends no limit by itself."""
+        if self._mode == "none" or self._person is None:
+            return Decision("reject", feedback=f"--approve {self._mode} does not go on at a limit")
+        async with self._one_question:
+            return await self._person.go_on()
 
     def grant(self, call: Call) -> None:
         """Remember that a person allowed exactly this."""

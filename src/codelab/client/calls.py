@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from codelab.client.approvals import UNKNOWN_OUTCOME, Call, Decision
+from codelab.client.approvals import LIMIT, UNKNOWN_OUTCOME, Call, Decision
 from codelab.client.errors import ApiError
 from codelab.client.tools.errors import ToolError
 
@@ -37,6 +37,11 @@ class Calls:
 
     async def decide(self, question: ApprovalRequested) -> None:
         """Put a question of the server to the person and send the decision."""
+        if question.request_type == LIMIT:
+            self._console.note(question.reason or "This turn has reached a limit. Go on?", "bold yellow")
+            # Whatever tool it names, this yes allows none.
+            await self._send(question, await self._approvals.ask_to_go_on())
+            return
         call = Call(question.turn_id, question.call_id, question.tool_name, question.arguments, question.reason)
         unknown = question.request_type == UNKNOWN_OUTCOME
         while True:
@@ -48,21 +53,27 @@ class Calls:
             elif decision.kind == "approve":
                 self._approvals.grant(call)
             try:
-                await self._api.decide(
-                    self._session_id,
-                    question.approval_id,
-                    decision.kind,
-                    arguments=decision.arguments,
-                    feedback=decision.feedback,
-                )
+                await self._send(question, decision)
             except ApiError as error:
-                if error.status == 400 and decision.kind == "edit":
-                    self._console.error(f"The edited arguments were not accepted: {error}")
-                    continue
-                if error.status not in (404, 409):
+                if error.status != 400 or decision.kind != "edit":
                     raise
-                self._console.note(f"{question.tool_name}: somebody else has decided about it ({error})")
+                self._console.error(f"The edited arguments were not accepted: {error}")
+                continue
             return
+
+    async def _send(self, question: ApprovalRequested, decision: Decision) -> None:
+        try:
+            await self._api.decide(
+                self._session_id,
+                question.approval_id,
+                decision.kind,
+                arguments=decision.arguments,
+                feedback=decision.feedback,
+            )
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+            self._console.note(f"{question.tool_name}: somebody else has decided about it ({error})")
 
     async def answer(self, turn: Turn, requested: ToolRequested) -> None:
         """Claim a call, run it and send its result."""

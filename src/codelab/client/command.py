@@ -43,7 +43,7 @@ Exit codes: 0 done, 1 the turn failed or was cancelled, 2 wrong usage, no connec
 @click.option(
     "--approve",
     type=click.Choice(["all", "none"]),
-    help="Answer every question without asking: allow all, or none. With --prompt the default is none.",
+    help="Allow every call without asking, or none. With --prompt the default is none. All extends no limit of a turn.",
 )
 @click.option("--json", "as_json", is_flag=True, help="With --prompt: print one JSON object instead of text.")
 @click.option(

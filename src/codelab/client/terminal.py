@@ -53,22 +53,33 @@ class Terminal:
         Raises:
             Interrupted: the person pressed Ctrl-C.
         """
+        return await self._choose(lines, "Allow? [y]es, [n]o (a reason may follow), [e]dit: ", call)
+
+    async def go_on(self) -> Decision:
+        """Ask y or n about a turn at a limit; ``n`` may be followed by a reason.
+
+        Raises:
+            Interrupted: the person pressed Ctrl-C.
+        """
+        return await self._choose([], "[y]es, [n]o (a reason may follow): ", None)
+
+    async def _choose(self, lines: list[Line], question: str, editable: Call | None) -> Decision:
         self._console.hold()
         try:
             self._console.block(lines)
             while True:
-                answer = await self._ask("Allow? [y]es, [n]o (a reason may follow), [e]dit: ")
-                word, _, rest = answer.strip().partition(" ")
+                word, _, rest = (await self._ask(question)).strip().partition(" ")
                 match word.lower():
                     case "y" | "yes":
                         return Decision("approve")
                     case "n" | "no":
                         return Decision("reject", feedback=rest.strip() or None)
-                    case "e" | "edit":
+                    case "e" | "edit" if editable is not None:
                         with suppress(_NotEdited):
-                            return Decision("edit", arguments=await self._edit(call))
+                            return Decision("edit", arguments=await self._edit(editable))
                     case _:
-                        self._console.block([("Please answer y, n or edit.", "yellow")])
+                        words = "y, n or edit" if editable is not None else "y or n"
+                        self._console.block([(f"Please answer {words}.", "yellow")])
         finally:
             self._console.release()
 

@@ -108,7 +108,7 @@ class ToolCompleted(msgspec.Struct):
 
 
 class ApprovalRequested(msgspec.Struct):
-    """A person must decide about a call."""
+    """A person must decide about a call, or whether a turn goes on."""
 
     approval_id: str
     call_id: str

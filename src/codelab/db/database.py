@@ -20,12 +20,14 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from codelab.db.engine import MIGRATION_BUSY_TIMEOUT_MS, create_engine, writing
 from codelab.db.faults import FAILURES, reason
 from codelab.db.migrate import refuse_foreign, upgrade
+from codelab.db.reader import Reader
 from codelab.db.serving import claim_of, claim_or_refuse
 from codelab.db.writer import Transaction, Writer, expect_last, write_last
 from codelab.errors import StartError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from codelab.db.engine import Limits
     from codelab.db.schema import ModuleSchema
@@ -46,7 +48,8 @@ _NOT_YET = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.TooMan
 class Database:
     """Hold one module's database.
 
-    ``sessions`` is the module's async session factory, for reading; every change goes through ``write``.
+    What is read goes through ``read`` or ``peek``, every change through ``write``. ``sessions`` is the module's factory
+    of sessions for others.
     """
 
     def __init__(self, url: DatabaseUrl, schema: ModuleSchema, limits: Limits | None = None) -> None:
@@ -61,6 +64,7 @@ class Database:
         self._claim: ServingClaim | None = None
         self._watch: asyncio.Task[None] | None = None
         self._writer = Writer(writing(self.engine))
+        self._reader = Reader(self.engine)
 
     async def start(self, wait: float, *, alone: bool = False) -> None:
         """Wait for the server, migrate, and start to take writes.
@@ -102,6 +106,7 @@ class Database:
         if self._claim is not None:
             await self._claim.release()
             self._claim = None
+        await self._reader.close()
         await self.engine.dispose()
 
     async def write(self, unit: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -109,6 +114,10 @@ class Database:
         if self.taken_over.is_set():
             raise Unavailable("Another server has taken over the database; this one is stopping.")
         return await self._writer.run(unit)
+
+    def when_unknown(self, tell: Callable[[], None]) -> None:
+        """Call this after each commit whose outcome is unknown: the database may hold what nobody was told of."""
+        self._writer.when_unknown.append(tell)
 
     async def write_alone(self, unit: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run a unit in a transaction of its own, outside the line of the writer, and return after its commit.
@@ -124,11 +133,17 @@ class Database:
         transaction.committed()
         return result
 
-    @contextlib.asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncSession]:
+    def read(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Open a session for reading: one consistent snapshot on SQLite, never behind the writer."""
-        async with self.sessions() as session:
-            yield session
+        return self._reader.read()
+
+    def peek(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Open a session for reading a few rows by their keys; the same as ``read`` but for its cost.
+
+        On SQLite its statements run on the event loop, for some ten microseconds each; the way to a thread and back
+        costs ten times that. The price: a page that is not in memory is read from the disk while everybody waits.
+        """
+        return self._reader.peek()
 
     async def ping(self) -> bool:
         """Tell whether the database is migrated and answers."""
@@ -137,7 +152,7 @@ class Database:
         try:
             async with asyncio.timeout(5), self.engine.connect() as connection:
                 await connection.execute(text("SELECT 1"))
-        except (DBAPIError, OSError, TimeoutError, asyncpg.PostgresError):
+        except FAILURES:
             return False
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,14 +108,23 @@ def _postgresql_engine(url: DatabaseUrl, application_name: str, limits: Limits |
 
     async def connect() -> asyncpg.Connection[Any]:
         # The DSN goes to asyncpg whole: it knows libpq's options (sslmode, host=/socket, …) better than a translation.
-        connection = await asyncpg.connect(
-            url.dsn,
-            timeout=url.connect_timeout,
-            command_timeout=timeout,
-            server_settings={} if "application_name=" in url.dsn else {"application_name": application_name},
-        )
+        try:
+            connection = await asyncpg.connect(
+                url.dsn,
+                timeout=url.connect_timeout,
+                command_timeout=timeout,
+                server_settings={} if "application_name=" in url.dsn else {"application_name": application_name},
+            )
+        except (ConnectionError, TimeoutError, ssl.SSLError):
+            raise
+        except OSError as error:
+            # A name that is not known now, a socket that is gone, several addresses of which none answers.
+            raise ConnectionError(error.errno, error.strerror or str(error)) from error
         try:
             await connection.execute(choose)
+        except asyncpg.InterfaceError as error:  # the connection was lost between the two
+            connection.terminate()
+            raise ConnectionError(str(error)) from error
         except BaseException:  # also a cancelled request: nobody else knows of the connection
             connection.terminate()
             raise

@@ -8,7 +8,7 @@ import asyncpg
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-__all__ = ("FAILURES", "is_unavailable", "reason")
+__all__ = ("FAILURES", "is_full", "is_unavailable", "reason")
 
 #: What the drivers raise when a database cannot be used.
 FAILURES = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error, OSError, TimeoutError)
@@ -19,6 +19,7 @@ _REFUSED = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.ObjectNotInPrerequisiteStateError,
 )
+_FULL = (asyncpg.DiskFullError,)
 _UNAVAILABLE = (
     PoolTimeoutError,
     asyncpg.PostgresConnectionError,
@@ -42,6 +43,15 @@ def is_unavailable(error: BaseException) -> bool:
     if error.orig is not None and isinstance(error.orig.__cause__, _REFUSED):
         return True
     return not isinstance(error, (IntegrityError, ProgrammingError, DataError))
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether an error means that the disk of the database is full, or takes no writes for another reason."""
+    cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, sqlite3.Error):
+        primary = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the others say in more detail what failed
+        return primary in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+    return isinstance(cause.__cause__ if cause is not None and cause.__cause__ is not None else cause, _FULL)
 
 
 def reason(error: BaseException) -> str:

@@ -97,7 +97,12 @@ class PostgresClaim:
         """
         connection = await self._engine.connect()
         query = text("SELECT pg_backend_pid(), pg_try_advisory_lock(hashtext(:name))")
-        pid, taken = (await connection.execute(query, self._key)).one()
+        try:
+            pid, taken = (await connection.execute(query, self._key)).one()
+        except BaseException:
+            await connection.invalidate()
+            await connection.close()
+            raise
         if taken:
             self._connection = connection
             await self._refuse_shared(int(pid))

@@ -1,7 +1,7 @@
 """aiosqlite with fewer waits for its thread than SQLAlchemy's adapter.
 
 That opens a cursor, executes, fetches and closes, and waits for the thread of the connection four times. Here a
-statement waits once, and not at all inside ``run_inline``.
+statement waits once, and not at all where the connection is used inline.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ("DRIVER", "Dialect", "run_inline")
+__all__ = ("DRIVER", "Dialect", "run_inline", "set_inline")
 
 T = TypeVar("T")
 
@@ -123,6 +123,8 @@ class _Cursor(AsyncAdapt_aiosqlite_cursor):
 
 
 class _Connection(AsyncAdapt_aiosqlite_connection):
+    """A connection; while it is ``inline``, statements run where they are called and not in its thread."""
+
     __slots__ = ("inline",)
 
     _cursor_cls = _Cursor
@@ -130,6 +132,13 @@ class _Connection(AsyncAdapt_aiosqlite_connection):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.inline = False
+
+    def rollback(self) -> None:
+        """End the transaction and forget what it wrote."""
+        if self.inline:
+            self._connection._conn.rollback()  # noqa: SLF001 - what aiosqlite wraps
+        else:
+            super().rollback()
 
 
 class _Dbapi(AsyncAdapt_aiosqlite_dbapi):
@@ -155,13 +164,18 @@ async def run_inline(connection: AsyncConnection, function: Callable[[Connection
     Meant for a transaction that has the write lock already, so that no statement waits for anybody: going to the thread
     and back, and handing the interpreter's lock over each time, would cost several times what the statements do.
     """
-    adapted: Any = (await connection.get_raw_connection()).dbapi_connection
+    driver = (await connection.get_raw_connection()).dbapi_connection
     synchronous: Any = connection.sync_connection
-    adapted.inline = True
+    set_inline(driver, on=True)
     try:
         return function(synchronous)
     finally:
-        adapted.inline = False
+        set_inline(driver, on=False)
+
+
+def set_inline(driver: Any, *, on: bool) -> None:
+    """Let a connection of this driver run its statements where they are called, or in its thread again."""
+    driver.inline = on
 
 
 registry.register("sqlite.codelab", __name__, "Dialect")

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy.exc import DBAPIError
 
+from codelab.db.session import InlineSession
 from codelab.db.sqlite_driver import run_inline
 from codelab.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Hashable
 
-    from sqlalchemy import Connection, Executable, Result
+    from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 __all__ = ("Transaction", "Writer", "before_commit", "expect_last", "write_last")
@@ -95,25 +96,6 @@ async def write_last(session: AsyncSession) -> None:
         await write(session, items)
 
 
-class _Session:
-    """The part of ``AsyncSession`` that repositories use, without its cost: Core statements on one connection."""
-
-    __slots__ = ("_connection", "info")
-
-    def __init__(self, connection: Connection, info: dict[Any, Any]) -> None:
-        self._connection = connection
-        self.info = info
-
-    async def execute(self, statement: Executable, params: Any = None) -> Result[Any]:
-        return self._connection.execute(statement, params)
-
-    async def scalar(self, statement: Executable, params: Any = None) -> Any:
-        return self._connection.scalar(statement, params)
-
-    def get_bind(self) -> Connection:
-        return self._connection
-
-
 class _Job:
     __slots__ = ("future", "unit")
 
@@ -135,6 +117,8 @@ class Writer:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        #: Called after a commit whose outcome is unknown: the database may hold what nobody was told of.
+        self.when_unknown: list[Callable[[], None]] = []
         self._connection: AsyncConnection | None = None
         self._waiting: deque[_Job] = deque()
         self._wake = asyncio.Event()
@@ -203,10 +187,14 @@ class Writer:
                 unknown = Unavailable("The database went away during a commit; whether it was kept is unknown.")
                 for job in batch:
                     job.fail(unknown)
+                for tell in self.when_unknown:
+                    tell()
                 return True
-            if len(batch) > 1 or (lost and not alone):
+            if outcome.begun and (len(batch) > 1 or (lost and not alone)):
                 return False
-            batch[0].fail(error)
+            # Where no transaction could be begun, to try for one after the other would only let the last wait longest.
+            for job in batch:
+                job.fail(error)
             return True
         for job, transaction, result in outcome.ran:
             transaction.committed()
@@ -221,6 +209,7 @@ class Writer:
                 self._connection = await self._engine.connect()
             connection = self._connection
             transaction = await connection.begin()
+            outcome.begun = True
             info: dict[Any, Any] = {_LAST: {}}
             for first in range(0, len(batch), SLICE):
                 await _run_on(connection, partial(_run, batch[first : first + SLICE], outcome.ran, info))
@@ -246,12 +235,12 @@ class Writer:
 class _Outcome:
     """What became of a batch: the result of each unit, or the error that ended it, perhaps during the commit."""
 
-    __slots__ = ("committing", "error", "ran")
+    __slots__ = ("begun", "committing", "error", "ran")
 
     def __init__(self) -> None:
         self.ran: list[tuple[_Job, Transaction, Any]] = []
         self.error: BaseException | None = None
-        self.committing = False
+        self.begun = self.committing = False
 
 
 async def _run_on(connection: AsyncConnection, function: Callable[[Connection], None]) -> None:
@@ -264,7 +253,7 @@ async def _run_on(connection: AsyncConnection, function: Callable[[Connection], 
 def _run(
     batch: list[_Job], ran: list[tuple[_Job, Transaction, Any]], info: dict[Any, Any], connection: Connection
 ) -> None:
-    session = cast("AsyncSession", _Session(connection, info))
+    session = cast("AsyncSession", InlineSession(connection, info))
     for job in batch:
         if not job.future.done():  # else its caller left while the units before it ran
             transaction = Transaction(session)
@@ -272,7 +261,7 @@ def _run(
 
 
 def _run_last(info: dict[Any, Any], connection: Connection) -> None:
-    _drive(write_last(cast("AsyncSession", _Session(connection, info))))
+    _drive(write_last(cast("AsyncSession", InlineSession(connection, info))))
 
 
 def _drive(unit: Awaitable[T]) -> T:

@@ -175,7 +175,25 @@ class AgentSettings:
         whole(1024, 1024 * MEBIBYTE),
     )
     max_steps: int = variable(
-        "AGENT_RUNTIME__MAX_STEPS", "50", "Model calls in one turn before it fails.", whole(1, 10_000)
+        "AGENT_RUNTIME__MAX_STEPS", "50", "Model calls in one turn before a person is asked.", whole(1, 10_000)
+    )
+    max_turn_tokens: int = variable(
+        "AGENT_RUNTIME__MAX_TURN_TOKENS",
+        "0",
+        "Tokens, read and written, that one turn may use before a person is asked; `0`: no limit.",
+        whole(0, 10**12),
+    )
+    max_turn_seconds: int = variable(
+        "AGENT_RUNTIME__MAX_TURN_SECONDS",
+        "3600",
+        "Seconds that the model may work in one turn before a person is asked; `0`: no limit.",
+        whole(0, 31_536_000),
+    )
+    policy_file: Path | None = variable(
+        "AGENT_RUNTIME__POLICY_FILE",
+        "",
+        "File with rules about what agents may do, as [The policy](policy.md) describes. Unset: the built-in rules.",
+        optional_path,
     )
     claim_grace_seconds: float = variable(
         "AGENT_RUNTIME__CLAIM_GRACE_SECONDS",

@@ -17,7 +17,8 @@ __all__ = ("PendingApproval", "ToolCall", "Turn")
 class Turn(TotalColumns, AgentBase):
     """The work from a user message to the agent's answer; in a session at most one is ``running`` or ``waiting``.
 
-    After ``folded_at`` it has no deltas any more; see ``FoldedRange``.
+    ``worked_ms`` is the time that its steps took, waiting for nobody; a step counts when it has ended. After
+    ``folded_at`` it has no deltas any more; see ``FoldedRange``.
     """
 
     __tablename__ = "turns"
@@ -56,6 +57,7 @@ class Turn(TotalColumns, AgentBase):
     steps: Mapped[int] = mapped_column(Integer, nullable=False, default=0)
     input_tokens: Mapped[int] = mapped_column(BigInteger, nullable=False, default=0)
     output_tokens: Mapped[int] = mapped_column(BigInteger, nullable=False, default=0)
+    worked_ms: Mapped[int] = mapped_column(BigInteger, nullable=False, default=0, server_default="0")
     error_code: Mapped[str | None] = mapped_column(String(100))
     error: Mapped[str | None] = mapped_column(Text)
     lease_owner: Mapped[str | None] = mapped_column(String(36))
@@ -107,7 +109,10 @@ class ToolCall(AgentBase):
 
 
 class PendingApproval(AgentBase):
-    """A question to a person. ``request_id`` is its public id; ``digest`` binds it to exactly one call."""
+    """A question to a person. ``request_id`` is its public id; ``digest`` binds it to exactly one call.
+
+    Of the type ``limit`` it asks whether a turn goes on, and no row of ``tool_calls`` has its ``call_id``.
+    """
 
     __tablename__ = "pending_approvals"
     __table_args__ = (

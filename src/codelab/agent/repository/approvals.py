@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("add", "find", "list_pending", "resolve")
+__all__ = ("LIMIT", "add", "find", "list_limits", "list_pending", "resolve")
 
 approvals = cast("Table", PendingApproval.__table__)
+
+#: The type of a question about a turn that has reached a limit; no tool call belongs to it.
+LIMIT = "limit"
 
 
 async def add(db: AsyncSession, **values: Any) -> None:
@@ -37,6 +40,14 @@ async def list_pending(db: AsyncSession, session_db_id: int) -> list[Row[Any]]:
         select(approvals)
         .where(approvals.c.session_db_id == session_db_id, approvals.c.status == "pending")
         .order_by(approvals.c.created_at, approvals.c.id)
+    )
+    return list(found)
+
+
+async def list_limits(db: AsyncSession, turn_db_id: int) -> list[Row[Any]]:
+    """Return every question about a limit of a turn, pending or decided."""
+    found = await db.execute(
+        select(approvals).where(approvals.c.turn_db_id == turn_db_id, approvals.c.request_type == LIMIT)
     )
     return list(found)
 

@@ -18,6 +18,7 @@ from codelab.agent.models import (
     ToolCall,
     Turn,
 )
+from codelab.agent.repository.approvals import LIMIT
 from codelab.db import now
 from codelab.storage import Check, Finding
 
@@ -196,7 +197,15 @@ async def _find_active_turns(connection: AsyncConnection) -> list[Finding]:
         .group_by(sessions.c.db_id, sessions.c.id)
         .having(func.count() > 1)
     )
-    return await _find(connection, "turns", several, "{count} sessions have more than one active turn")
+    called = select(1).where(calls.c.turn_db_id == turns.c.db_id, calls.c.state.in_(OPEN_CALLS))
+    asked = select(1).where(
+        approvals.c.turn_db_id == turns.c.db_id, approvals.c.request_type == LIMIT, approvals.c.status == "pending"
+    )
+    stuck = select(literal("turn"), turns.c.id).where(turns.c.state == "waiting", ~called.exists(), ~asked.exists())
+    return [
+        *await _find(connection, "turns", several, "{count} sessions have more than one active turn"),
+        *await _find(connection, "turns", stuck, "{count} turns wait for nothing; a cancel ends them"),
+    ]
 
 
 async def _find_leases(connection: AsyncConnection) -> list[Finding]:
@@ -277,7 +286,7 @@ async def _find_calls(connection: AsyncConnection) -> list[Finding]:
 
 
 def _is_moot() -> ColumnElement[bool]:
-    """The condition that a pending approval asks about nothing: its call waits for no person, or is not there."""
+    """The condition that a pending approval asks about nothing: its call, or its turn, does not wait for it."""
     waiting = (
         select(1)
         .join(turns, turns.c.db_id == calls.c.turn_db_id)
@@ -288,7 +297,10 @@ def _is_moot() -> ColumnElement[bool]:
             turns.c.state.not_in(ENDED),
         )
     )
-    return and_(approvals.c.status == "pending", ~waiting.exists())
+    at_limit = select(1).where(turns.c.db_id == approvals.c.turn_db_id, turns.c.state == "waiting")
+    asks = approvals.c.request_type
+    wanted = or_(and_(asks == LIMIT, at_limit.exists()), and_(asks != LIMIT, waiting.exists()))
+    return and_(approvals.c.status == "pending", not_(wanted))
 
 
 async def _find_approvals(connection: AsyncConnection) -> list[Finding]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("Delta", "Event", "append", "append_deltas", "is_delta", "is_live", "list_after", "newest_seq", "said")
+__all__ = ("Delta", "Event", "append", "append_deltas", "is_delta", "list_after", "position", "said")
 
 events = cast("Table", SessionEvent.__table__)
 sessions = cast("Table", Session.__table__)
@@ -60,6 +60,14 @@ _FOLDED = and_(
     folded.c.session_db_id == events.c.session_db_id,
     folded.c.completed_seq == events.c.seq,
 )
+_AFTER = (
+    select(events.c.seq, events.c.type, events.c.data, events.c.created_at, folded.c.first_seq, folded.c.last_seq)
+    .outerjoin(folded, _FOLDED)
+    .where(events.c.session_db_id == bindparam("key"), events.c.seq > bindparam("seen"))
+    .order_by(events.c.seq)
+    .limit(bindparam("count"))
+)
+_POSITION = select(sessions.c.last_seq, sessions.c.deleted_at).where(sessions.c.db_id == bindparam("key"))
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -124,13 +132,7 @@ async def list_after(db: AsyncSession, session_db_id: int, after: int, limit: in
     A message whose deltas were folded says in its ``message.completed`` which events it replaces. What is missing and
     what says so are read in one statement, so nobody sees the one without the other.
     """
-    found = await db.execute(
-        select(events.c.seq, events.c.type, events.c.data, events.c.created_at, folded.c.first_seq, folded.c.last_seq)
-        .outerjoin(folded, _FOLDED)
-        .where(events.c.session_db_id == session_db_id, events.c.seq > after)
-        .order_by(events.c.seq)
-        .limit(limit)
-    )
+    found = await db.execute(_AFTER, {"key": session_db_id, "seen": after, "count": limit})
     return [
         Event(seq, kind, data if first is None else _replacing(data, first, last), created_at)
         for seq, kind, data, created_at, first, last in found
@@ -143,19 +145,10 @@ def _replacing(data: str, first: int, last: int) -> str:
     return canonical_json(members | {"replaces": {"from": first, "to": last}})
 
 
-async def newest_seq(db: AsyncSession, session_db_id: int) -> int:
-    """Return the ``seq`` of the newest event, 0 where there is none."""
-    found = await db.execute(select(sessions.c.last_seq).where(sessions.c.db_id == session_db_id))
-    newest: int = found.scalar_one()
-    return newest
-
-
-async def is_live(db: AsyncSession, session_db_id: int) -> bool:
-    """Tell whether the session was not deleted."""
-    found = await db.execute(
-        select(sessions.c.db_id).where(sessions.c.db_id == session_db_id, sessions.c.deleted_at.is_(None))
-    )
-    return found.first() is not None
+async def position(db: AsyncSession, session_db_id: int) -> tuple[int, bool]:
+    """Return the ``seq`` of the newest event of a session, 0 where there is none, and whether it was not deleted."""
+    row = (await db.execute(_POSITION, {"key": session_db_id})).first()
+    return (0, False) if row is None else (row.last_seq, row.deleted_at is None)
 
 
 def is_delta() -> ColumnElement[bool]:

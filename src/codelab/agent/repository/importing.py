@@ -65,7 +65,7 @@ async def add_session(db: AsyncSession, session: dict[str, Any], context: dict[s
     db_id: int = added.scalar_one()
     await db.execute(insert(contexts).values(session_db_id=db_id, **context))
     if session["deleted_at"] is None:
-        await add_to_count(db, session["owner_id"], 1)
+        add_to_count(db, session["owner_id"], 1)
     return db_id
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import Table, and_, exists, or_, select, text, update
+from sqlalchemy import Table, and_, exists, or_, select, update
 
 from codelab.agent.models import Session, Turn
-from codelab.agent.repository.turns import NO_LEASE
+from codelab.agent.repository.turns import NO_LEASE, OPEN
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,9 +18,6 @@ __all__ = ("claim", "free_all", "list_unattended", "release", "renew")
 
 turns = cast("Table", Turn.__table__)
 sessions = cast("Table", Session.__table__)
-
-#: Word for word the condition of the index of open turns: with parameters in it no planner would use the index.
-_OPEN = text("turns.state IN ('queued', 'running', 'waiting')")
 
 
 async def claim(db: AsyncSession, turn_db_id: int, owner: str, until: datetime) -> None:
@@ -33,7 +30,7 @@ async def renew(db: AsyncSession, owner: str, until: datetime) -> set[str]:
     """Renew the leases of all running turns of a process; return the ids of the turns."""
     renewed = await db.execute(
         update(turns)
-        .where(_OPEN, turns.c.state == "running", turns.c.lease_owner == owner)
+        .where(OPEN, turns.c.state == "running", turns.c.lease_owner == owner)
         .values(lease_expires_at=until)
         .returning(turns.c.id)
     )
@@ -42,25 +39,26 @@ async def renew(db: AsyncSession, owner: str, until: datetime) -> set[str]:
 
 async def release(db: AsyncSession, owner: str) -> None:
     """End the leases of a process that stops; its turns stay running, for the next one."""
-    await db.execute(update(turns).where(_OPEN, turns.c.lease_owner == owner).values(NO_LEASE))
+    await db.execute(update(turns).where(OPEN, turns.c.lease_owner == owner).values(NO_LEASE))
 
 
 async def free_all(db: AsyncSession) -> None:
     """End all leases: it is proven that no process works on any turn."""
-    await db.execute(update(turns).where(_OPEN, turns.c.state == "running").values(NO_LEASE))
+    await db.execute(update(turns).where(OPEN, turns.c.state == "running").values(NO_LEASE))
 
 
-async def list_unattended(db: AsyncSession, at: datetime) -> list[int]:
-    """Return the sessions with work that no process does: a running turn without a valid lease, or a free queue."""
-    lapsed = or_(turns.c.lease_owner.is_(None), turns.c.lease_expires_at.is_(None), turns.c.lease_expires_at <= at)
+async def list_unattended(db: AsyncSession, at: datetime, owner: str) -> list[int]:
+    """Return the sessions with work that no other process does: a running turn without its lease, or a free queue."""
+    none = or_(turns.c.lease_owner.is_(None), turns.c.lease_expires_at.is_(None))
+    free = or_(none, turns.c.lease_expires_at <= at, turns.c.lease_owner == owner)
     active = turns.alias("active")
     busy = exists().where(active.c.session_db_id == turns.c.session_db_id, active.c.state.in_(("running", "waiting")))
     found = await db.execute(
         select(turns.c.session_db_id)
         .join(sessions, sessions.c.db_id == turns.c.session_db_id)
         .where(
-            _OPEN,
-            or_(and_(turns.c.state == "running", lapsed), and_(turns.c.state == "queued", ~busy)),
+            OPEN,
+            or_(and_(turns.c.state == "running", free), and_(turns.c.state == "queued", ~busy)),
             sessions.c.deleted_at.is_(None),
         )
         .distinct()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Select, Table, and_, func, insert, or_, select, update
+from sqlalchemy import Select, Table, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from codelab.agent.models import AgentContext, AgentSwitch, Session, SessionCounter, Turn
+from codelab.agent.repository.turns import ACTIVE
 from codelab.db import new_id, now
+from codelab.db.writer import before_commit
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,7 +42,7 @@ turns = cast("Table", Turn.__table__)
 
 def _select() -> Select[Any]:
     """Select live sessions with their agent and their active turn, in one statement."""
-    active = and_(turns.c.session_db_id == sessions.c.db_id, turns.c.state.in_(("running", "waiting")))
+    active = and_(turns.c.session_db_id == sessions.c.db_id, ACTIVE)
     return (
         select(
             sessions,
@@ -64,7 +67,17 @@ def _count_with(make: Any) -> Any:
     )
 
 
-#: One statement for each dialect, built once: to build it anew costs more than to run it.
+# Statements are built once: to build one anew costs more than to run it.
+_FIND = _select().where(sessions.c.owner_id == bindparam("owner"), sessions.c.id == bindparam("public_id"))
+_OWNED = (
+    _select()
+    .where(sessions.c.owner_id == bindparam("owner"))
+    .order_by(sessions.c.last_activity.desc(), sessions.c.db_id.desc())
+    .limit(bindparam("count"))
+)
+_FIND_BY_KEY = _select().where(sessions.c.db_id == bindparam("key"))
+_SET = update(sessions).where(sessions.c.db_id == bindparam("key"))
+_LIVE = select(counters.c.live_sessions).where(counters.c.owner_id == bindparam("owner"))
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _ADD_SESSION = {
     name: make(sessions).on_conflict_do_nothing().returning(sessions.c.db_id) for name, make in _INSERTS.items()
@@ -112,7 +125,7 @@ async def add(
         "switch_count": 0,
     }
     await db.execute(_ADD_CONTEXT, {"id": new_id(), **context})
-    await add_to_count(db, owner_id, 1)
+    add_to_count(db, owner_id, 1)
     return at
 
 
@@ -120,28 +133,37 @@ def _dialect(db: AsyncSession) -> str:
     return str(db.get_bind().dialect.name)
 
 
-async def add_to_count(db: AsyncSession, owner_id: str, change: int) -> None:
-    """Count live sessions of a person that came or went."""
-    await db.execute(_COUNT[_dialect(db)], {"owner_id": owner_id, "live_sessions": change})
+def add_to_count(db: AsyncSession, owner_id: str, change: int) -> None:
+    """Count live sessions of a person that came or went, at the end of the transaction."""
+    before_commit(db, add_to_count, _write_counts).append((owner_id, change))
+
+
+async def _write_counts(db: AsyncSession, changes: list[tuple[str, int]]) -> None:
+    sums: Counter[str] = Counter()
+    for owner_id, change in changes:
+        sums[owner_id] += change
+    # In one order, so that two processes never wait for each other.
+    rows = [{"owner_id": owner_id, "live_sessions": change} for owner_id, change in sorted(sums.items())]
+    await db.execute(_COUNT[_dialect(db)], rows)
 
 
 async def find(db: AsyncSession, owner_id: str, session_id: str) -> Row[Any] | None:
     """Return a live session of its owner."""
-    found = await db.execute(_select().where(sessions.c.owner_id == owner_id, sessions.c.id == session_id))
+    found = await db.execute(_FIND, {"owner": owner_id, "public_id": session_id})
     row: Row[Any] | None = found.first()
     return row
 
 
 async def find_by_key(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
     """Return a live session by its internal key."""
-    found = await db.execute(_select().where(sessions.c.db_id == session_db_id))
+    found = await db.execute(_FIND_BY_KEY, {"key": session_db_id})
     row: Row[Any] | None = found.first()
     return row
 
 
 async def count_live(db: AsyncSession, owner_id: str) -> int:
     """Return how many live sessions a person has."""
-    found = await db.execute(select(counters.c.live_sessions).where(counters.c.owner_id == owner_id))
+    found = await db.execute(_LIVE, {"owner": owner_id})
     return found.scalar_one_or_none() or 0
 
 
@@ -149,7 +171,7 @@ async def list_live(
     db: AsyncSession, owner_id: str, *, limit: int, before: tuple[datetime, int] | None, text: str | None
 ) -> list[Row[Any]]:
     """Return live sessions, the latest activity first; ``before`` is the (last_activity, db_id) of the last seen."""
-    statement = _select().where(sessions.c.owner_id == owner_id)
+    statement = _OWNED
     if before is not None:
         at, db_id = before
         statement = statement.where(
@@ -159,21 +181,21 @@ async def list_live(
         # Both sides by the database's own rules, so that they meet.
         pattern = "%" + re.sub(r"([/%_])", r"/\1", text) + "%"
         statement = statement.where(func.lower(sessions.c.title).like(func.lower(pattern), escape="/"))
-    found = await db.execute(statement.order_by(sessions.c.last_activity.desc(), sessions.c.db_id.desc()).limit(limit))
+    found = await db.execute(statement, {"owner": owner_id, "count": limit})
     return list(found)
 
 
 async def set_fields(db: AsyncSession, session_db_id: int, **values: Any) -> None:
     """Change columns of a session and its ``updated_at``."""
-    await db.execute(update(sessions).where(sessions.c.db_id == session_db_id).values(updated_at=now(), **values))
+    await db.execute(_SET, {"key": session_db_id, "updated_at": now(), **values})
 
 
 async def mark_deleted(db: AsyncSession, session_db_id: int, owner_id: str) -> None:
     """Delete a session softly and uncount it."""
     at = now()
     values = {"deleted_at": at, "updated_at": at, "is_active": False}
-    await db.execute(update(sessions).where(sessions.c.db_id == session_db_id).values(values))
-    await add_to_count(db, owner_id, -1)
+    await db.execute(_SET, {"key": session_db_id, **values})
+    add_to_count(db, owner_id, -1)
 
 
 async def add_switch(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Select, Table, delete, insert, select, update
+from sqlalchemy import Select, Table, and_, bindparam, delete, insert, select, text, update
 
 from codelab.agent.models import Message, ToolCall, Turn
 from codelab.db import now
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 __all__ = (
+    "ACTIVE",
+    "NO_LEASE",
+    "OPEN",
+    "OPEN_CALLS",
     "add",
     "add_call",
     "close_call",
@@ -46,49 +50,71 @@ messages = cast("Table", Message.__table__)
 NO_LEASE: dict[str, Any] = {"lease_owner": None, "lease_expires_at": None}
 OPEN_CALLS = ("awaiting_approval", "requested")
 
+#: Word for word the conditions of two indexes: with parameters in them no planner would use these.
+ACTIVE = text("turns.state IN ('running', 'waiting')")
+OPEN = text("turns.state IN ('queued', 'running', 'waiting')")
+
+# Built once: to build a statement anew costs more than to run it.
+_OF_SESSION = turns.c.session_db_id == bindparam("session")
+_QUEUED = and_(OPEN, text("turns.state = 'queued'"))
+_ADD = insert(turns).returning(turns.c.db_id)
+_SET = update(turns).where(turns.c.db_id == bindparam("key"))
+_FIND = select(turns).where(_OF_SESSION, turns.c.id == bindparam("turn"))
+_FIND_OPEN = _FIND.where(OPEN)
+_ACTIVE = select(turns).where(_OF_SESSION, ACTIVE)
+_ACTIVE_LOCKED = _ACTIVE.with_for_update(key_share=True)
+_NEXT = select(turns).where(_OF_SESSION, _QUEUED).order_by(turns.c.db_id).limit(1)
+_WAITING: Select[Any] = (
+    select(turns.c.id, turns.c.message_id, turns.c.created_at, messages.c.content, messages.c.images)
+    .join(messages, messages.c.id == turns.c.message_id)
+    .where(_OF_SESSION, _QUEUED)
+    .order_by(turns.c.db_id)
+)
+_MARKED: Select[Any] = (
+    select(turns.c.db_id, turns.c.message_id, messages.c.metadata_json)
+    .join(messages, messages.c.id == turns.c.message_id)
+    .where(_OF_SESSION, _QUEUED, messages.c.metadata_json.is_not(None))
+    .order_by(turns.c.db_id)
+)
+_CALL = select(calls).where(calls.c.session_db_id == bindparam("session"), calls.c.call_id == bindparam("call"))
+_OPEN_CALLS = (
+    select(calls).where(calls.c.turn_db_id == bindparam("turn"), calls.c.state.in_(OPEN_CALLS)).order_by(calls.c.db_id)
+)
+_ADD_CALL = insert(calls)
+_SET_CALL = update(calls).where(calls.c.db_id == bindparam("key"))
+
 
 async def add(db: AsyncSession, *, turn_id: str, session_db_id: int, message_id: str) -> int:
     """Insert a queued turn; return its internal key, which orders the turns of a session."""
-    added = await db.execute(
-        insert(turns)
-        .values(
-            id=turn_id,
-            session_db_id=session_db_id,
-            message_id=message_id,
-            state="queued",
-            steps=0,
-            input_tokens=0,
-            output_tokens=0,
-            created_at=now(),
-        )
-        .returning(turns.c.db_id)
-    )
-    key: int = added.scalar_one()
+    values = {
+        "id": turn_id,
+        "session_db_id": session_db_id,
+        "message_id": message_id,
+        "state": "queued",
+        "steps": 0,
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "created_at": now(),
+    }
+    key: int = (await db.execute(_ADD, values)).scalar_one()
     return key
 
 
 async def find_active(db: AsyncSession, session_db_id: int, *, lock: bool = False) -> Row[Any] | None:
     """Return the turn of a session that is running or waiting; with ``lock`` no other process changes it meanwhile."""
-    statement = select(turns).where(turns.c.session_db_id == session_db_id, turns.c.state.in_(("running", "waiting")))
-    found = await db.execute(statement.with_for_update(key_share=True) if lock else statement)
+    found = await db.execute(_ACTIVE_LOCKED if lock else _ACTIVE, {"session": session_db_id})
     return found.first()
 
 
 async def find_open(db: AsyncSession, session_db_id: int, turn_id: str) -> Row[Any] | None:
     """Return a turn of a session if it has not ended."""
-    found = await db.execute(
-        select(turns).where(
-            turns.c.session_db_id == session_db_id,
-            turns.c.state.in_(("queued", "running", "waiting")),
-            turns.c.id == turn_id,
-        )
-    )
+    found = await db.execute(_FIND_OPEN, {"session": session_db_id, "turn": turn_id})
     return found.first()
 
 
 async def find(db: AsyncSession, session_db_id: int, turn_id: str) -> Row[Any] | None:
     """Return a turn of a session, whatever its state."""
-    found = await db.execute(select(turns).where(turns.c.session_db_id == session_db_id, turns.c.id == turn_id))
+    found = await db.execute(_FIND, {"session": session_db_id, "turn": turn_id})
     return found.first()
 
 
@@ -105,35 +131,18 @@ async def find_newest(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
 
 async def list_queued(db: AsyncSession, session_db_id: int) -> list[Row[Any]]:
     """Return the queued turns of a session with what their messages hold, in their order."""
-    statement: Select[Any] = (
-        select(turns.c.id, turns.c.message_id, turns.c.created_at, messages.c.content, messages.c.images)
-        .join(messages, messages.c.id == turns.c.message_id)
-        .where(turns.c.session_db_id == session_db_id, turns.c.state == "queued")
-        .order_by(turns.c.db_id)
-    )
-    return list((await db.execute(statement)).all())
+    return list((await db.execute(_WAITING, {"session": session_db_id})).all())
 
 
 async def next_queued(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
     """Return the queued turn of a session that is first in line."""
-    found = await db.execute(
-        select(turns)
-        .where(turns.c.session_db_id == session_db_id, turns.c.state == "queued")
-        .order_by(turns.c.db_id)
-        .limit(1)
-    )
+    found = await db.execute(_NEXT, {"session": session_db_id})
     return found.first()
 
 
 async def list_marked(db: AsyncSession, session_db_id: int) -> list[Row[Any]]:
     """Return the queued turns of a session whose messages have metadata, with it, in their order."""
-    statement: Select[Any] = (
-        select(turns.c.db_id, turns.c.message_id, messages.c.metadata_json)
-        .join(messages, messages.c.id == turns.c.message_id)
-        .where(turns.c.session_db_id == session_db_id, turns.c.state == "queued", messages.c.metadata_json.is_not(None))
-        .order_by(turns.c.db_id)
-    )
-    return list((await db.execute(statement)).all())
+    return list((await db.execute(_MARKED, {"session": session_db_id})).all())
 
 
 async def remove(db: AsyncSession, turn_db_id: int) -> None:
@@ -143,18 +152,13 @@ async def remove(db: AsyncSession, turn_db_id: int) -> None:
 
 async def start(db: AsyncSession, turn_db_id: int, lease_owner: str, lease_until: datetime) -> None:
     """Make a queued turn the running one."""
-    values = {
-        "state": "running",
-        "started_at": now(),
-        "lease_owner": lease_owner,
-        "lease_expires_at": lease_until,
-    }
-    await db.execute(update(turns).where(turns.c.db_id == turn_db_id).values(values))
+    leased = {"lease_owner": lease_owner, "lease_expires_at": lease_until}
+    await set_fields(db, turn_db_id, state="running", started_at=now(), **leased)
 
 
 async def set_fields(db: AsyncSession, turn_db_id: int, **values: Any) -> None:
     """Change columns of a turn."""
-    await db.execute(update(turns).where(turns.c.db_id == turn_db_id).values(values))
+    await db.execute(_SET, {"key": turn_db_id, **values})
 
 
 async def wait(db: AsyncSession, turn_db_id: int) -> None:
@@ -171,8 +175,7 @@ async def end(
     db: AsyncSession, turn_db_id: int, state: str, *, code: str | None = None, error: str | None = None
 ) -> None:
     """End a turn: ``completed``, ``failed`` or ``cancelled``."""
-    values = {"state": state, "ended_at": now(), "error_code": code, "error": error, **NO_LEASE}
-    await db.execute(update(turns).where(turns.c.db_id == turn_db_id).values(values))
+    await set_fields(db, turn_db_id, state=state, ended_at=now(), error_code=code, error=error, **NO_LEASE)
 
 
 async def add_call(
@@ -187,24 +190,23 @@ async def add_call(
     state: str,
 ) -> None:
     """Insert a tool call; ``arguments`` is canonical JSON."""
-    await db.execute(
-        insert(calls).values(
-            session_db_id=session_db_id,
-            turn_db_id=turn_db_id,
-            message_id=message_id,
-            call_id=call_id,
-            tool_name=tool_name,
-            arguments=arguments,
-            edited=False,
-            state=state,
-            created_at=now(),
-        )
-    )
+    values = {
+        "session_db_id": session_db_id,
+        "turn_db_id": turn_db_id,
+        "message_id": message_id,
+        "call_id": call_id,
+        "tool_name": tool_name,
+        "arguments": arguments,
+        "edited": False,
+        "state": state,
+        "created_at": now(),
+    }
+    await db.execute(_ADD_CALL, values)
 
 
 async def find_call(db: AsyncSession, session_db_id: int, call_id: str) -> Row[Any] | None:
     """Return a tool call of a session."""
-    found = await db.execute(select(calls).where(calls.c.session_db_id == session_db_id, calls.c.call_id == call_id))
+    found = await db.execute(_CALL, {"session": session_db_id, "call": call_id})
     return found.first()
 
 
@@ -218,19 +220,16 @@ async def taken_call_ids(db: AsyncSession, session_db_id: int, call_ids: list[st
 
 async def list_open_calls(db: AsyncSession, turn_db_id: int) -> list[Row[Any]]:
     """Return the calls of a turn that have no result yet, in order."""
-    found = await db.execute(
-        select(calls).where(calls.c.turn_db_id == turn_db_id, calls.c.state.in_(OPEN_CALLS)).order_by(calls.c.db_id)
-    )
-    return list(found)
+    return list(await db.execute(_OPEN_CALLS, {"turn": turn_db_id}))
 
 
 async def request_call(db: AsyncSession, call_db_id: int, arguments: str, *, edited: bool) -> None:
     """Hand an approved call to the client, with the arguments that were approved."""
     values = {"state": "requested", "arguments": arguments, "edited": edited}
-    await db.execute(update(calls).where(calls.c.db_id == call_db_id).values(values))
+    await db.execute(_SET_CALL, {"key": call_db_id, **values})
 
 
 async def close_call(db: AsyncSession, call_db_id: int, state: str, completed_seq: int) -> None:
     """End a call; ``completed_seq`` is the ``seq`` of its ``tool.completed`` event."""
     values = {"state": state, "completed_seq": completed_seq, "completed_at": now()}
-    await db.execute(update(calls).where(calls.c.db_id == call_db_id).values(values))
+    await db.execute(_SET_CALL, {"key": call_db_id, **values})

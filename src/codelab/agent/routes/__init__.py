@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from litestar import Router
 
-from codelab.agent.routes import agents, events, sessions, socket, turns
-from codelab.agent.routes.common import provide_once, provide_principal
+from codelab.agent.routes import agents, events, policy, sessions, socket, turns
+from codelab.agent.routes.common import AgentRequest
 from codelab.identity import require_scopes
 
 __all__ = ("router",)
@@ -20,10 +20,11 @@ def router(*, max_message_body: int) -> Router:
             *sessions.HANDLERS,
             *turns.HANDLERS,
             Router("/", route_handlers=turns.MESSAGE_HANDLERS, request_max_body_size=max_message_body),
+            *policy.HANDLERS,
             *events.HANDLERS,
             *socket.HANDLERS,
         ],
         guards=[require_scopes],
-        dependencies={"principal": provide_principal, "once": provide_once},
+        request_class=AgentRequest,
         tags=["agent"],
     )

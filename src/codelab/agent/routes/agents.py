@@ -9,11 +9,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from codelab.agent.agents import load_agents
-from codelab.agent.idempotency import Once
+from codelab.agent.routes.common import AgentRequest, Repeatable
 from codelab.agent.schemas import AgentInfo, AgentList, ContextAnswer, ModelList, SwitchRequest
 from codelab.agent.sessions import SessionService
 from codelab.agent.turns import TurnService
-from codelab.identity import Principal
 
 __all__ = ("HANDLERS",)
 
@@ -27,25 +26,29 @@ async def list_agents() -> AgentList:
 
 @get("/agents/{session_id:str}/current", summary="Which agent a session is with")
 async def get_context(
+    request: AgentRequest,
     session_id: FromPath[str],
-    principal: NamedDependency[Principal],
     sessions: NamedDependency[SessionService],
     include_history: Annotated[bool, QueryParameter()] = False,  # noqa: FBT002 - a query parameter
 ) -> ContextAnswer:
     """Return the current agent of a session."""
-    return ContextAnswer(await sessions.context(principal, session_id, with_history=include_history))
+    return ContextAnswer(await sessions.context(request.principal, session_id, with_history=include_history))
 
 
-@post("/agents/{session_id:str}/switch", status_code=200, summary="Hand a session to another agent")
+@post(
+    "/agents/{session_id:str}/switch",
+    status_code=200,
+    operation_class=Repeatable,
+    summary="Hand a session to another agent",
+)
 async def switch_agent(
+    request: AgentRequest,
     session_id: FromPath[str],
     data: JSONBody[SwitchRequest],
-    principal: NamedDependency[Principal],
     turns: NamedDependency[TurnService],
-    once: NamedDependency[Once | None],
 ) -> ContextAnswer:
     """Switch the current agent of a session."""
-    return await turns.switch(principal, session_id, data.target_agent, data.reason, once)
+    return await turns.switch(request.principal, session_id, data.target_agent, data.reason, request.once)
 
 
 @get("/models", summary="List the models")

@@ -2,40 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, cast
 
-from litestar.params import HeaderParameter, QueryParameter
+from litestar.openapi.spec import OpenAPIType, Operation, Parameter, Schema
+from litestar.params import QueryParameter
 from litestar.types import Message, Scope
 
 from codelab.agent.idempotency import HEADER, Once, read_key
 from codelab.identity import Principal
+from codelab.web import CodelabRequest
 
-__all__ = ("Client", "Cursor", "Limit", "mark_replay", "provide_once", "provide_principal")
+__all__ = ("AgentRequest", "Client", "Cursor", "Limit", "Repeatable", "mark_replay")
 
 _ONCE = "codelab.once"
+_HEADER = HEADER.lower().encode()
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most.")]
 Client = Annotated[str | None, QueryParameter(description="What the client calls itself; see Claims.")]
 Cursor = Annotated[str | None, QueryParameter(description="next_cursor of the page before.")]
 
 
-async def provide_principal(scope: Scope) -> Principal:
-    """Give a handler its caller; the guard has proven that there is one."""
-    return cast("Principal", scope["user"])
+class AgentRequest(CodelabRequest):
+    """A request for module ``agent``.
+
+    What it knows would be dependencies, but Litestar resolves several of these in a group of tasks, which costs more
+    than all the rest that it does for a request.
+    """
+
+    @property
+    def principal(self) -> Principal:
+        """The caller; the guard has proven that there is one."""
+        return cast("Principal", self.scope["user"])
+
+    @property
+    def once(self) -> Once | None:
+        """The key of a request that its client may repeat, see ``Repeatable``.
+
+        Raises:
+            BadRequest: it is no key.
+        """
+        given = next((value for name, value in self.scope["headers"] if name == _HEADER), None)
+        if given is None:
+            return None
+        once = read_key(given.decode("latin-1"))
+        self.scope["state"][_ONCE] = once
+        return once
 
 
-async def provide_once(
-    scope: Scope,
-    idempotency_key: Annotated[
-        str | None, HeaderParameter(name=HEADER, description="The same key again gets the same answer, for 24 hours.")
-    ] = None,
-) -> Once | None:
-    """Give a handler the key of a request that its client may repeat."""
-    if idempotency_key is None:
-        return None
-    once = read_key(idempotency_key)
-    scope["state"][_ONCE] = once
-    return once
+@dataclass
+class Repeatable(Operation):
+    """Describe a route that takes ``AgentRequest.once``."""
+
+    def __post_init__(self) -> None:
+        described = "The same key again gets the same answer, for 24 hours."
+        schema = Schema(type=OpenAPIType.STRING)
+        header = Parameter(name=HEADER, param_in="header", description=described, schema=schema)
+        self.parameters = [*(self.parameters or ()), header]
 
 
 async def mark_replay(message: Message, scope: Scope) -> None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.datastructures.headers import Accept
 from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter, QueryParameter
 
-from codelab.agent.log import EventLog
-from codelab.agent.readers import Readers, read_client
-from codelab.agent.routes.common import Client, Limit
+from codelab.agent.readers import Following, read_client
+from codelab.agent.routes.common import AgentRequest, Client, Limit
 from codelab.agent.schemas import EventPage
-from codelab.agent.sessions import SessionService
 from codelab.agent.stream import MEDIA_TYPE, EventStream, read_cursor
 from codelab.errors import BadRequest
-from codelab.identity import Principal
 
 __all__ = ("HANDLERS",)
 
@@ -26,13 +23,9 @@ FORMATS = {"sse": MEDIA_TYPE, "json": JSON}
 
 @get("/sessions/{session_id:str}/events", summary="Follow the event log, or read a page of it")
 async def follow_events(
-    request: Request[Principal, Any, Any],
+    request: AgentRequest,
     session_id: FromPath[str],
-    principal: NamedDependency[Principal],
-    sessions: NamedDependency[SessionService],
-    log: NamedDependency[EventLog],
-    readers: NamedDependency[Readers],
-    send_timeout: NamedDependency[float],
+    following: NamedDependency[Following],
     after: Annotated[str | None, QueryParameter(description="Cursor: a seq, or 'latest'.")] = None,
     last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID")] = None,
     form: Annotated[str | None, QueryParameter(name="format", description="'sse' or 'json'.")] = None,
@@ -44,16 +37,24 @@ async def follow_events(
     if form is not None and form not in FORMATS:
         raise BadRequest("format: must be sse or json", field="format")
     chosen = FORMATS[form] if form else _preferred(request)
-    session_db_id = await sessions.key(principal, session_id)
+    session_db_id = await following.sessions.key(request.principal, session_id)
     if cursor is None:  # fixed before the answer begins: what a client does once it has the headers is new
-        cursor = await log.newest(session_db_id)
+        cursor = await following.log.newest(session_db_id)
     if chosen == JSON:
-        events, latest = await log.page(session_db_id, cursor, limit)
+        events, latest = await following.log.page(session_db_id, cursor, limit)
         return Response(EventPage.of(events, after=cursor, latest=latest))
-    return EventStream(log, readers, principal, session_db_id, cursor, client=name, send_timeout=send_timeout)
+    return EventStream(
+        following.log,
+        following.readers,
+        request.principal,
+        session_db_id,
+        cursor,
+        client=name,
+        send_timeout=following.send_timeout,
+    )
 
 
-def _preferred(request: Request[Principal, Any, Any]) -> str:
+def _preferred(request: AgentRequest) -> str:
     accept = request.headers.get("accept")
     return (Accept(accept).best_match([MEDIA_TYPE, JSON]) if accept else None) or MEDIA_TYPE
 

@@ -8,12 +8,10 @@ from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from codelab.agent.idempotency import Once
-from codelab.agent.routes.common import Cursor, Limit
+from codelab.agent.routes.common import AgentRequest, Cursor, Limit, Repeatable
 from codelab.agent.schemas import ContextView, History, NewSession, SessionChange, SessionInfo, SessionList
 from codelab.agent.sessions import SessionService
 from codelab.agent.turns import ContextService
-from codelab.identity import Principal
 
 __all__ = ("HANDLERS",)
 
@@ -21,66 +19,69 @@ __all__ = ("HANDLERS",)
 INERT = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
-@post("/sessions", summary="Make a session")
+@post("/sessions", operation_class=Repeatable, summary="Make a session")
 async def create_session(
-    principal: NamedDependency[Principal],
+    request: AgentRequest,
     sessions: NamedDependency[SessionService],
-    once: NamedDependency[Once | None],
     data: JSONBody[NewSession | None] = None,
 ) -> SessionInfo:
     """Make a session."""
-    return await sessions.create(principal, data or NewSession(), once)
+    return await sessions.create(request.principal, data or NewSession(), request.once)
 
 
 @get("/sessions", summary="List your sessions")
 async def list_sessions(
-    principal: NamedDependency[Principal],
+    request: AgentRequest,
     sessions: NamedDependency[SessionService],
     limit: Limit = 100,
     cursor: Cursor = None,
     q: Annotated[str | None, QueryParameter(max_length=500, description="Text in the title.")] = None,
 ) -> SessionList:
     """List sessions, the latest activity first."""
-    return await sessions.list(principal, limit=limit, cursor=cursor, text=q)
+    return await sessions.list(request.principal, limit=limit, cursor=cursor, text=q)
 
 
 @get("/sessions/{session_id:str}", summary="One session")
 async def get_session(
-    session_id: FromPath[str], principal: NamedDependency[Principal], sessions: NamedDependency[SessionService]
+    request: AgentRequest,
+    session_id: FromPath[str],
+    sessions: NamedDependency[SessionService],
 ) -> SessionInfo:
     """Return a session."""
-    return await sessions.get(principal, session_id)
+    return await sessions.get(request.principal, session_id)
 
 
 @patch("/sessions/{session_id:str}", summary="Change a session")
 async def change_session(
+    request: AgentRequest,
     session_id: FromPath[str],
     data: JSONBody[SessionChange],
-    principal: NamedDependency[Principal],
     sessions: NamedDependency[SessionService],
 ) -> SessionInfo:
     """Change the title, the model or the metadata of a session."""
-    return await sessions.change(principal, session_id, data)
+    return await sessions.change(request.principal, session_id, data)
 
 
 @delete("/sessions/{session_id:str}", summary="Delete a session")
 async def delete_session(
-    session_id: FromPath[str], principal: NamedDependency[Principal], sessions: NamedDependency[SessionService]
+    request: AgentRequest,
+    session_id: FromPath[str],
+    sessions: NamedDependency[SessionService],
 ) -> None:
     """Delete a session softly."""
-    await sessions.delete(principal, session_id)
+    await sessions.delete(request.principal, session_id)
 
 
 @get("/sessions/{session_id:str}/history", summary="Messages in order")
 async def get_history(
+    request: AgentRequest,
     session_id: FromPath[str],
-    principal: NamedDependency[Principal],
     sessions: NamedDependency[SessionService],
     limit: Limit = 1000,
     cursor: Cursor = None,
 ) -> History:
     """Return a page of the history."""
-    return await sessions.history(principal, session_id, limit=limit, cursor=cursor)
+    return await sessions.history(request.principal, session_id, limit=limit, cursor=cursor)
 
 
 @get(
@@ -89,14 +90,14 @@ async def get_history(
     media_type="application/octet-stream",
 )
 async def get_image(
+    request: AgentRequest,
     session_id: FromPath[str],
     message_id: FromPath[str],
     n: FromPath[str],
-    principal: NamedDependency[Principal],
     sessions: NamedDependency[SessionService],
 ) -> Response[bytes]:
     """Return the bytes of an image, in a form that no browser takes for a page."""
-    media_type, data = await sessions.image(principal, session_id, message_id, n)
+    media_type, data = await sessions.image(request.principal, session_id, message_id, n)
     name = f"image-{n}.{media_type.removeprefix('image/')}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'} | INERT
     return Response(data, media_type=media_type, headers=headers)
@@ -104,10 +105,10 @@ async def get_image(
 
 @get("/sessions/{session_id:str}/context", summary="What the model sees")
 async def get_context(
-    session_id: FromPath[str], principal: NamedDependency[Principal], context: NamedDependency[ContextService]
+    session_id: FromPath[str], request: AgentRequest, context: NamedDependency[ContextService]
 ) -> ContextView:
     """Return what the model would be sent now."""
-    return await context.get(principal, session_id)
+    return await context.get(request.principal, session_id)
 
 
 HANDLERS = (

@@ -8,6 +8,7 @@ from codelab.agent.schemas.context import ContextMessage, ContextView, Summary
 from codelab.agent.schemas.history import EventPage, History, HistoryMessage, LoggedEvent
 from codelab.agent.schemas.images import MAX_IMAGES, ImageInfo, NewImage
 from codelab.agent.schemas.models import ModelInfo, ModelList, ModelPrices
+from codelab.agent.schemas.policy import Call, Explanation
 from codelab.agent.schemas.sessions import ActiveTurn, NewSession, SessionChange, SessionInfo, SessionList
 from codelab.agent.schemas.turns import (
     CallId,
@@ -32,6 +33,7 @@ __all__ = (
     "AgentList",
     "Approval",
     "ApprovalList",
+    "Call",
     "CallId",
     "CallUsage",
     "Claim",
@@ -42,6 +44,7 @@ __all__ = (
     "ContextView",
     "Decision",
     "EventPage",
+    "Explanation",
     "History",
     "HistoryMessage",
     "ImageInfo",

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     from codelab.agent.agents import Agent
     from codelab.agent.idempotency import Once
+    from codelab.agent.policy import Policy
     from codelab.agent.turns.calls import CallTransitions
     from codelab.agent.turns.runner import Runner
+    from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
     from codelab.identity import Principal
 
@@ -36,8 +38,18 @@ __all__ = ("ApprovalService",)
 class ApprovalService:
     """List approvals and take decisions from people."""
 
-    def __init__(self, database: Database, calls: CallTransitions, runner: Runner, agents: Mapping[str, Agent]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        transitions: Transitions,
+        calls: CallTransitions,
+        runner: Runner,
+        agents: Mapping[str, Agent],
+        policy: Policy,
+    ) -> None:
         self._database = database
+        self._transitions = transitions
+        self._policy = policy
         self._calls = calls
         self._runner = runner
         self._agents = agents
@@ -52,16 +64,15 @@ class ApprovalService:
         feedback: str | None,
         once: Once | None = None,
     ) -> Approval:
-        """Take a person's decision about a call, once, by compare-and-set.
+        """Take a person's decision about a call, or about a turn at a limit, once, by compare-and-set.
 
         Raises:
-            BadRequest: the modified arguments are missing, do not fit the tool, or the policy denies them.
+            BadRequest: the modified arguments are missing, do not fit the tool, or the policy denies them; or it is
+                an edit of a limit.
             NotFound: no such session of this person, or no such approval in it.
-            Conflict: it was decided already; the decision is in the problem's member ``approval``.
+            Conflict: it was decided already; the decision is in the problem's member ``approval``. Or the policy
+                has changed since it was asked, and denies it.
         """
-        if (decision == "edit") != (modified is not None):
-            problem = "is required for edit" if decision == "edit" else "is for edit only"
-            raise BadRequest(f"modified_arguments: {problem}", field="modified_arguments")
 
         async def unit(tx: Transaction) -> Approval:
             session = await require_session(tx.session, principal, session_id)
@@ -74,9 +85,12 @@ class ApprovalService:
                 raise Conflict(
                     f"This was decided already: {row.status}.", code="approval_decided", extra={"approval": decided}
                 )
+            _check_decision(row, decision, modified)
             arguments = msgspec.json.decode(row.arguments)
             if modified is not None:
                 arguments = self._check_edit(row, modified)
+            elif decision == "approve" and row.request_type != approvals.LIMIT:
+                self._check_again(row, arguments)
             status = "rejected" if decision == "reject" else "approved"
             await approvals.resolve(
                 tx.session,
@@ -97,12 +111,20 @@ class ApprovalService:
 
     def _check_edit(self, row: Row[Any], modified: dict[str, Any]) -> dict[str, Any]:
         try:
-            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, modified)
+            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, modified, self._policy)
         except InvalidArguments as error:
             raise BadRequest(f"modified_arguments: {error}", field="modified_arguments") from None
         if verdict.effect == "deny":
             raise BadRequest(f"modified_arguments: {verdict.reason}", code="denied", field="modified_arguments")
         return verdict.arguments
+
+    def _check_again(self, row: Row[Any], arguments: dict[str, Any]) -> None:
+        try:
+            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, arguments, self._policy)
+        except InvalidArguments as error:
+            raise Conflict(f"The tool takes these arguments no longer: {error}", code="denied") from None
+        if verdict.effect == "deny":
+            raise Conflict(f"The policy does not allow this any longer: {verdict.reason}", code="denied")
 
     async def _carry_out(
         self,
@@ -115,12 +137,15 @@ class ApprovalService:
         principal: Principal,
     ) -> None:
         turn = await turns.find_active(tx.session, row.session_db_id)
-        call = await turns.find_call(tx.session, row.session_db_id, row.call_id)
         assert turn is not None
-        assert call is not None
         await self._calls.tell_resolved(
             tx, turn, row, status, decision, arguments, feedback=feedback, decided_by=principal.subject
         )
+        if row.request_type == approvals.LIMIT:
+            await self._go_on_or_end(tx, turn, status, feedback)
+            return
+        call = await turns.find_call(tx.session, row.session_db_id, row.call_id)
+        assert call is not None
         if status == "approved":
             edited = decision == "edit" or call.edited
             await turns.request_call(tx.session, call.db_id, canonical_json(arguments), edited=edited)
@@ -141,8 +166,23 @@ class ApprovalService:
             await self._calls.answer(tx, turn, call, "rejected", result=result)
         await self._runner.resume_when_answered(tx, turn)
 
+    async def _go_on_or_end(self, tx: Transaction, turn: Row[Any], status: str, feedback: str | None) -> None:
+        if status == "approved":
+            await self._runner.resume_when_answered(tx, turn)
+            return
+        await self._transitions.cancel(tx, turn, feedback or "Stopped by the user at a limit")
+        tx.after_commit(lambda: self._runner.wake(turn.session_db_id))
+
     async def list_pending(self, principal: Principal, session_id: str) -> list[Approval]:
         """Return what waits for a person in a session, oldest first."""
-        async with self._database.read() as db:
+        async with self._database.peek() as db:
             session = await require_session(db, principal, session_id)
             return [Approval.from_row(row) for row in await approvals.list_pending(db, session.db_id)]
+
+
+def _check_decision(row: Row[Any], decision: str, modified: dict[str, Any] | None) -> None:
+    if decision == "edit" and row.request_type == approvals.LIMIT:
+        raise BadRequest("decision: must be approve or reject, since there is nothing to edit", field="decision")
+    if (decision == "edit") != (modified is not None):
+        problem = "is required for edit" if decision == "edit" else "is for edit only"
+        raise BadRequest(f"modified_arguments: {problem}", field="modified_arguments")

@@ -101,7 +101,7 @@ class CallTransitions:
         elif call.name == SWITCH_MODE:
             await self._hand_over(tx, turn, row, verdict.arguments)
         elif verdict.effect == "ask":
-            await self.ask(tx, session, turn, answer.agent, row, verdict.arguments, verdict.reason)
+            await self.ask(tx, session, turn, answer.agent, call.id, row.tool_name, verdict.arguments, verdict.reason)
         else:
             await self.request(tx, turn, row, verdict.arguments, approval_id=None)
 
@@ -122,40 +122,42 @@ class CallTransitions:
         session: Row[Any],
         turn: Row[Any],
         agent: str,
-        call: Row[Any],
+        call_id: str,
+        tool_name: str,
         arguments: dict[str, Any],
         reason: str,
         request_type: str = TOOL,
-    ) -> None:
-        """Ask a person about a call that waits for one."""
+    ) -> str:
+        """Ask a person about a call that waits for one; return the public id of the question."""
         request_id = new_id()
-        digest = gate.digest(session.id, agent, call.tool_name, arguments)
+        digest = gate.digest(session.id, agent, tool_name, arguments)
         await approvals.add(
             tx.session,
             request_id=request_id,
             request_type=request_type,
-            subject=call.tool_name,
+            subject=tool_name,
             session_db_id=session.db_id,
             turn_db_id=turn.db_id,
-            call_id=call.call_id,
+            call_id=call_id,
             agent=agent,
-            tool_name=call.tool_name,
-            arguments=call.arguments,
+            tool_name=tool_name,
+            arguments=canonical_json(arguments),
             digest=digest,
             reason=reason,
         )
         data = {
             "approval_id": request_id,
             "request_type": request_type,
-            "call_id": call.call_id,
+            "call_id": call_id,
             "turn_id": turn.id,
-            "tool_name": call.tool_name,
+            "tool_name": tool_name,
             "arguments": arguments,
             "reason": reason,
             "digest": digest,
             "created_at": now(),
         }
         await self._log.append(tx, session.db_id, ("approval.requested", data))
+        return request_id
 
     async def request(
         self, tx: Transaction, turn: Row[Any], call: Row[Any], arguments: dict[str, Any], *, approval_id: str | None

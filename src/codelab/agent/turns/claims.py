@@ -170,7 +170,9 @@ class ClaimService:
         arguments = msgspec.json.decode(call.arguments)
         if call.tool_name not in IDEMPOTENT:
             await claims.set_waiting(tx.session, call.db_id)
-            await self._calls.ask(tx, session, turn, call.agent, call, arguments, QUESTION, UNKNOWN_OUTCOME)
+            await self._calls.ask(
+                tx, session, turn, call.agent, call.call_id, call.tool_name, arguments, QUESTION, UNKNOWN_OUTCOME
+            )
             return
         await claims.offer_again(tx.session, call.db_id)
         fresh = await turns.find_call(tx.session, row.session_db_id, call.call_id)

@@ -88,6 +88,6 @@ class Leases:
         await self._database.write(lambda tx: leases.free_all(tx.session))
 
     async def list_unattended(self) -> list[int]:
-        """Return the sessions with work that no process does."""
+        """Return the sessions with work that no other process does; this one may be at it."""
         async with self._database.read() as db:
-            return await leases.list_unattended(db, now())
+            return await leases.list_unattended(db, now(), self.owner)

@@ -27,7 +27,7 @@ class QueueService:
 
     async def list(self, principal: Principal, session_id: str) -> Queue:
         """Return the turns that wait, in the order in which they will run."""
-        async with self._database.read() as db:
+        async with self._database.peek() as db:
             session = await require_session(db, principal, session_id)
             rows = await turns.list_queued(db, session.db_id)
         queue = [

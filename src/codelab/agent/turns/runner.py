@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +19,7 @@ from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.routing import route_by_keywords
 from codelab.agent.turns.calls import switch_agent
 from codelab.agent.turns.lease import find_own, is_free
+from codelab.agent.turns.limits import Spent, add_seconds
 from codelab.agent.turns.steering import take_steering
 from codelab.db.faults import is_unavailable
 from codelab.errors import Unavailable
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from codelab.agent.turns.calling import ModelCaller
     from codelab.agent.turns.context import ContextBuilder
     from codelab.agent.turns.lease import Leases
+    from codelab.agent.turns.limits import TurnLimits
     from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
 
@@ -43,11 +46,16 @@ logger = logging.getLogger(__name__)
 RETRY_FIRST, RETRY_LONGEST = 0.5, 15.0
 
 
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, Unavailable) or is_unavailable(error)
+
+
 class _Work(msgspec.Struct):
-    """One model call to make."""
+    """One model call to make, which may take so many ``seconds``."""
 
     session: Any
     turn: Any
+    seconds: float | None
 
 
 class Runner:
@@ -63,7 +71,7 @@ class Runner:
         context: ContextBuilder,
         leases: Leases,
         *,
-        max_steps: int,
+        limits: TurnLimits,
         resumes: bool,
     ) -> None:
         self._database = database
@@ -72,7 +80,7 @@ class Runner:
         self._agents = agents
         self._caller = caller
         self._context = context
-        self._max_steps = max_steps
+        self._limits = limits
         self._leases = leases
         self._resumes = resumes
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -95,7 +103,10 @@ class Runner:
         await self._wake_unattended()
 
     async def keep_leases(self) -> None:
-        """Renew the leases of all turns that run here, and take up what no process works on; a job of the module."""
+        """Renew the leases of all turns that run here, and take up what no process works on; a job of the module.
+
+        Also a turn of this process that nobody works on: the commit that set it running may have seemed lost.
+        """
         steps = dict(self._steps)
         own = await self._leases.renew() if self._tasks else set()
         for turn_id, step in steps.items():
@@ -149,8 +160,11 @@ class Runner:
                     while work := await self._database.write(lambda tx: self._take(tx, session_db_id)):
                         await self._run_or_fail(work)
                         delay = RETRY_FIRST
-                except Exception:
-                    logger.exception("a turn met an error and will be taken up again", extra={"retry_in": delay})
+                except Exception as error:
+                    if _is_away(error):
+                        logger.warning("a turn waits for the database: %s", type(error).__name__)
+                    else:
+                        logger.exception("a turn met an error and will be taken up again", extra={"retry_in": delay})
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, RETRY_LONGEST)
                     continue
@@ -165,7 +179,7 @@ class Runner:
         try:
             await self._run_step(work)
         except Exception as error:
-            if isinstance(error, Unavailable) or is_unavailable(error):
+            if _is_away(error):
                 raise
             logger.exception("a turn failed in a way that nobody expected", extra={"turn_id": work.turn.id})
             sentence = "Something went wrong in the server; its log has the details."
@@ -183,15 +197,22 @@ class Runner:
             if not is_free(turn):
                 return None  # another process works on it
             turn = await self._take_over(tx, turn)
+        elif turn is not None:
+            await self._leases.claim(tx, turn)  # a write: where none can be made, no model call is paid for in vain
         if turn is None:
             turn = await turns.next_queued(tx.session, session_db_id)
             if turn is None:
                 return None
             await self._transitions.start(tx, session, turn)
-        await self._transitions.interrupt_answer(tx, turn)  # an earlier attempt was cut off
-        if turn.steps < self._max_steps:
-            await take_steering(self._log, tx, turn)
-        return _Work(session=session, turn=turn)
+        if await self._transitions.interrupt_answer(tx, turn):  # an earlier attempt was cut off
+            turn = await turns.find_active(tx.session, session_db_id) or turn
+        spent = Spent.of(turn)
+        bounds = await self._limits.find_bounds(tx, turn.db_id, spent)
+        if (reached := bounds.find_reached(spent)) is not None:
+            await self._transitions.ask_to_go_on(tx, session, turn, reached)
+            return None
+        await take_steering(self._log, tx, turn)
+        return _Work(session=session, turn=turn, seconds=bounds.seconds_left(spent))
 
     async def _take_over(self, tx: Transaction, turn: Row[Any]) -> Row[Any] | None:
         """Make a turn this process' own that another left running, or end it where the operator wants that."""
@@ -218,35 +239,47 @@ class Runner:
             raise error
 
     async def _step(self, work: _Work) -> None:
-        session, turn = work.session, work.turn
-        if turn.steps >= self._max_steps:
-            error = f"The turn stopped after {turn.steps} model calls (AGENT_RUNTIME__MAX_STEPS)."
-            await self._fail(session.db_id, turn.id, "too_many_steps", error)
-            return
-        session = await self._route(session, turn)
+        began, turn = time.monotonic(), work.turn
+        session = await self._route(work.session, turn)
         agent = self._agents[session.current_agent]
-        request = await self._context.request(session, turn, agent)
+        time_limit = asyncio.timeout(work.seconds)
         try:
-            answer = await self._caller.answer(turn, agent, request)
+            async with time_limit:
+                request = await self._context.request(session, turn, agent)
+                answer = await self._caller.answer(turn, agent, request)
         except ModelError as error:
             await self._fail(session.db_id, turn.id, error.code, error.message)
             return
+        except TimeoutError:
+            if not time_limit.expired():
+                raise
+            # The timer may go off early by its resolution. When the turn is taken again, a person is asked.
+            await self._add_time(turn, max(time.monotonic() - began, work.seconds or 0))
+            return
         self._context.learn(request, answer)
+        seconds = time.monotonic() - began
 
         async def complete(tx: Transaction) -> None:
             current = await self._find_own(tx, session.db_id, turn.id)
             fresh = await sessions.find_by_key(tx.session, session.db_id)
             if current is not None and fresh is not None:
-                final = current.steps + 1 >= self._max_steps
-                await self._transitions.complete_answer(tx, fresh, current, answer, final=final)
+                await self._transitions.complete_answer(tx, fresh, current, answer, seconds)
 
         await self._database.write(complete)
+
+    async def _add_time(self, turn: Row[Any], seconds: float) -> None:
+        async def unit(tx: Transaction) -> None:
+            current = await self._find_own(tx, turn.session_db_id, turn.id)
+            if current is not None:
+                await turns.set_fields(tx.session, current.db_id, worked_ms=add_seconds(current.worked_ms, seconds))
+
+        await self._database.write(unit)
 
     async def _route(self, session: Row[Any], turn: Row[Any]) -> Row[Any]:
         """Hand a request that is with the orchestrator to the specialist for it."""
         if session.current_agent != ORCHESTRATOR or turn.steps:
             return session
-        async with self._database.read() as db:
+        async with self._database.peek() as db:
             question = await messages.find_question(db, session.db_id, turn.db_id)
         route = route_by_keywords((question.content or "") if question is not None else "")
 

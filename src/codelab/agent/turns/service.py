@@ -181,7 +181,7 @@ class TurnService:
         Where none is active yet, the turn that is about to start is cancelled. One that starts only because the meant
         one has just ended is not.
         """
-        async with self._database.read() as db:
+        async with self._database.peek() as db:
             session = await require_session(db, principal, session_id)
             queued = None if session.turn_id else await turns.next_queued(db, session.db_id)
         turn_id = queued.id if queued else session.turn_id

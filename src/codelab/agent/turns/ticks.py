@@ -18,6 +18,9 @@ __all__ = ("Source", "Ticks")
 
 #: Seconds between two transactions while there is text, and so between two events of one stream.
 PERIOD = 0.02
+#: Seconds for each stream of a tick, where that is more, until ``LONGEST`` are between two: when hundreds of models
+#: speak at once, fewer and larger events save more than they delay.
+FOR_EACH, LONGEST = 0.000125, 0.05
 
 
 class Source(Protocol):
@@ -62,8 +65,8 @@ class Ticks:
 
     async def _drain(self) -> None:
         while self._waiting:
-            next_tick = time.monotonic() + PERIOD
             sources, self._waiting = self._waiting, []
+            next_tick = time.monotonic() + min(max(PERIOD, FOR_EACH * len(sources)), LONGEST)
             batch = [(source, source.take()) for source in sources]
             try:
                 await self._commit([delta for _, delta in batch])

@@ -10,6 +10,7 @@ from codelab.agent.repository import approvals, events, messages, turns, usage
 from codelab.agent.schemas import CallUsage, TotalUsage
 from codelab.agent.turns.answer import REASONING
 from codelab.agent.turns.calls import CallTransitions, unique_calls
+from codelab.agent.turns.limits import CONTINUE_TURN, Spent
 from codelab.agent.turns.steering import has_steering
 from codelab.agent.turns.transcript import tool_calls_json
 from codelab.text import canonical_json
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
+    from codelab.agent.policy import Policy
     from codelab.agent.providers import ReasoningPart
     from codelab.agent.turns.answer import Answer
     from codelab.agent.turns.lease import Lease
+    from codelab.agent.turns.limits import Reached, TurnLimits
     from codelab.db import Transaction
 
 __all__ = ("Transitions",)
@@ -32,11 +35,21 @@ __all__ = ("Transitions",)
 class Transitions:
     """Change turns; every method is called inside a transaction and appends its own events."""
 
-    def __init__(self, log: EventLog, calls: CallTransitions, agents: Mapping[str, Agent], lease: Lease) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        calls: CallTransitions,
+        agents: Mapping[str, Agent],
+        lease: Lease,
+        policy: Policy,
+        limits: TurnLimits,
+    ) -> None:
         self._log = log
         self._calls = calls
         self._agents = agents
+        self._policy = policy
         self._lease = lease
+        self._limits = limits
 
     async def start(self, tx: Transaction, session: Row[Any], turn: Row[Any]) -> None:
         """Make a queued turn the running one."""
@@ -75,13 +88,14 @@ class Transitions:
             await messages.set_usage(tx.session, message_id, used)
 
     async def complete_answer(
-        self, tx: Transaction, session: Row[Any], turn: Row[Any], answer: Answer, *, final: bool
+        self, tx: Transaction, session: Row[Any], turn: Row[Any], answer: Answer, seconds: float
     ) -> bool:
-        """Take a model's complete answer; return whether the turn goes on at once (with another model call).
+        """Take a model's complete answer, ``seconds`` after its step began.
 
-        Every call passes the gate. Those that are denied, and hand-overs, are answered here; the others wait for the
-        client or for a person. Without calls the turn is completed, unless a message waits to join it and this model
-        call was not the ``final`` one that the turn may make.
+        Return whether the turn goes on at once (with another model call). Every call passes the gate. Those that are
+        denied, and hand-overs, are answered here; the others wait for the client or for a person. Without calls the
+        turn is completed, unless a message waits to join it. At a limit that has a turn of its own instead: nobody is
+        asked whether a turn goes on that is done.
         """
         calls = await unique_calls(tx, session.db_id, answer.calls)
         agent = answer.agent  # a person may have switched the session meanwhile
@@ -91,7 +105,7 @@ class Transitions:
                 tx, session.db_id, self._started(turn, agent, answer.model, answer.message_id)
             )
             await self._add_answer(tx, turn, last, agent, answer.model, answer.message_id)
-        verdicts = [gate.check_call(self._agents[agent], call.name, call.arguments) for call in calls]
+        verdicts = [gate.check_call(self._agents[agent], call.name, call.arguments, self._policy) for call in calls]
         completed = {
             "message_id": answer.message_id,
             "turn_id": turn.id,
@@ -119,9 +133,12 @@ class Transitions:
         if answer.usage is not None:
             await messages.set_usage(tx.session, answer.message_id, answer.usage)
         await usage.add(tx.session, turn_db_id=turn.db_id, session_db_id=session.db_id, usage=answer.usage)
-        await turns.set_fields(tx.session, turn.db_id, steps=turn.steps + 1)
-        if not calls and not final and await has_steering(tx, turn):
-            return True
+        spent = Spent.of(turn).after(answer.usage, seconds)
+        await turns.set_fields(tx.session, turn.db_id, steps=spent.steps, worked_ms=spent.worked_ms)
+        if not calls and await has_steering(tx, turn):
+            bounds = await self._limits.find_bounds(tx, turn.db_id, spent)
+            if bounds.find_reached(spent) is None:
+                return True
         if not calls:
             used = await self._used(tx, turn)
             done = {"turn_id": turn.id, "message_id": answer.message_id, "usage": used}
@@ -138,14 +155,28 @@ class Transitions:
         if not open_calls:
             return True
         pending = await approvals.list_pending(tx.session, turn.session_db_id)
-        await turns.wait(tx.session, turn.db_id)
-        data = {
-            "turn_id": turn.id,
-            "call_ids": [call.call_id for call in open_calls],
-            "approval_ids": [row.request_id for row in pending],
-        }
-        await self._log.append(tx, turn.session_db_id, ("turn.waiting", data))
+        await self._wait(tx, turn, [call.call_id for call in open_calls], [row.request_id for row in pending])
         return False
+
+    async def ask_to_go_on(self, tx: Transaction, session: Row[Any], turn: Row[Any], reached: Reached) -> None:
+        """Let a running turn wait at a limit until a person decides whether it goes on."""
+        approval_id = await self._calls.ask(
+            tx,
+            session,
+            turn,
+            session.current_agent,
+            f"limit-{turn.id}-{reached.number}",
+            CONTINUE_TURN,
+            reached.arguments,
+            reached.reason,
+            approvals.LIMIT,
+        )
+        await self._wait(tx, turn, [], [approval_id])
+
+    async def _wait(self, tx: Transaction, turn: Row[Any], call_ids: list[str], approval_ids: list[str]) -> None:
+        await turns.wait(tx.session, turn.db_id)
+        data = {"turn_id": turn.id, "call_ids": call_ids, "approval_ids": approval_ids}
+        await self._log.append(tx, turn.session_db_id, ("turn.waiting", data))
 
     async def resume_when_answered(self, tx: Transaction, turn: Row[Any]) -> bool:
         """Set a waiting turn running when its last open call was answered; return whether it was."""
@@ -154,11 +185,14 @@ class Transitions:
         await turns.resume(tx.session, turn.db_id, self._lease.owner, self._lease.until)
         return True
 
-    async def interrupt_answer(self, tx: Transaction, turn: Row[Any]) -> None:
-        """End an answer that was cut off: what was said stays, marked ``interrupted``, and no model sees it again."""
+    async def interrupt_answer(self, tx: Transaction, turn: Row[Any]) -> bool:
+        """End an answer that was cut off: what was said stays, marked ``interrupted``, and no model sees it again.
+
+        Return whether there was one; what it used is added to the turn then.
+        """
         row = await messages.find_streaming(tx.session, turn.session_db_id, turn.db_id)
         if row is None:
-            return
+            return False
         said, thought = _put_together(await events.said(tx.session, turn.session_db_id, row.id, row.seq))
         reasoning = canonical_json(thought) if thought else None
         await messages.complete(tx.session, row.id, status="interrupted", content=said, reasoning=reasoning)
@@ -176,6 +210,7 @@ class Transitions:
             "usage": used,
         }
         await self._log.append(tx, turn.session_db_id, ("message.completed", data), messages=1)
+        return True
 
     async def fail(self, tx: Transaction, turn: Row[Any], code: str, error: str) -> None:
         """End a turn that cannot go on; the session stays usable."""
@@ -194,11 +229,14 @@ class Transitions:
     async def _close(self, tx: Transaction, turn: Row[Any], reason: str) -> None:
         """Leave nothing open: no answer that streams, no approval that waits, no call without a result."""
         await self.interrupt_answer(tx, turn)
-        pending = {row.call_id: row for row in await approvals.list_pending(tx.session, turn.session_db_id)}
+        rows = await approvals.list_pending(tx.session, turn.session_db_id)
+        pending = {row.call_id: row for row in rows if row.turn_db_id == turn.db_id}
         for call in await turns.list_open_calls(tx.session, turn.db_id):
-            if (row := pending.get(call.call_id)) is not None:
+            if (row := pending.pop(call.call_id, None)) is not None:
                 await self._calls.withdraw(tx, turn, row)
             await self._calls.answer(tx, turn, call, "cancelled", error=reason)
+        for row in pending.values():  # about no call: whether the turn goes on
+            await self._calls.withdraw(tx, turn, row)
 
     @staticmethod
     async def _used(tx: Transaction, turn: Row[Any]) -> TotalUsage | None:

@@ -34,13 +34,15 @@ def refuse_grant(detail: str) -> OAuthError:
 class Granted:
     """Say what a client may do, and for whom; all tokens of a family say so.
 
-    ``user_id`` is None when the client acts for itself. ``resource`` is the audience that was asked for.
+    ``user_id`` is None when the client acts for itself. ``resource`` is the audience that was asked for, ``nonce`` what
+    the client gave with its authorization request.
     """
 
     user_id: str | None
     scope: str
     resource: str | None = None
     auth_time: datetime | None = None
+    nonce: str | None = None
     family_id: str = field(default_factory=new_id)
 
 
@@ -97,4 +99,13 @@ class Issuing:
         answer = TokenAnswer(access_token=access_token, expires_in=lifetime, scope=scope)
         if refresh_token is not None:
             answer.refresh_token = refresh_token
+        if granted.user_id and "openid" in scope.split():
+            answer.id_token = self._tokens.issue_id_token(
+                user_id=granted.user_id,
+                client_id=client.client_id,
+                access_token=access_token,
+                lifetime=lifetime,
+                auth_time=granted.auth_time,
+                nonce=granted.nonce,
+            )
         return answer

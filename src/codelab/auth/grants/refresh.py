@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from codelab.auth.forms import require
 from codelab.auth.grants.issuing import Granted, refuse_grant
 from codelab.auth.repository import tokens
+from codelab.auth.repository.revocations import end_login
 from codelab.auth.scopes import narrow_scope
 from codelab.auth.tokens import hash_token, new_refresh_token
 from codelab.db import now
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from codelab.auth.inherited import InheritedTokens
     from codelab.auth.repository.clients import ClientRecord
     from codelab.auth.repository.tokens import RefreshRecord, RotatedRecord
+    from codelab.auth.revocations import Revocations
     from codelab.auth.schemas import Origin, TokenAnswer
     from codelab.db import Database, Transaction
 
@@ -35,9 +37,16 @@ class RefreshGrant:
     """Exchange a refresh token for new tokens; ``grace`` is how long after its use it may come back."""
 
     def __init__(
-        self, database: Database, audit: Audit, issuing: Issuing, inherited: InheritedTokens, grace: timedelta
+        self,
+        database: Database,
+        audit: Audit,
+        issuing: Issuing,
+        inherited: InheritedTokens,
+        ended: Revocations,
+        grace: timedelta,
     ) -> None:
         self._database = database
+        self._ended = ended
         self._grace = grace
         self._audit = audit
         self._issuing = issuing
@@ -53,7 +62,7 @@ class RefreshGrant:
         resource = self._issuing.audiences.check(fields.get("resource"))
         proven = self._inherited.verify(shown)
         old_hash = proven.jti_hash if proven else hash_token(shown)
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             known = await tokens.find_refresh_token(session, old_hash)
         # Another client's token is unknown to this one, so that it learns nothing and harms nobody.
         if known is None or known.client_id != client.client_id or (proven and proven.user_id != known.user_id):
@@ -94,6 +103,7 @@ class RefreshGrant:
 
         granted = await self._database.write(unit)
         if granted is None:
+            self._ended.note()
             raise refuse_grant("The refresh token has expired" if known.expires_at <= at else "Invalid refresh token")
         return self._issuing.tell(client, granted, refresh_token, scope)
 
@@ -109,7 +119,7 @@ class RefreshGrant:
             alive = known.expires_at > at and known.user_is_active
             alive = alive and await tokens.is_alive(session, known.family_id, at)
             return known if alive and forgiving else None
-        ended = await tokens.revoke_family(session, known.family_id, at)
+        ended = await end_login(session, known.family_id, at)
         self._audit.record(
             session,
             "token_reuse",

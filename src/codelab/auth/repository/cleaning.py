@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Table, and_, delete, func, or_, select
 
-from codelab.auth.models import RefreshToken, SigningKey
+from codelab.auth.models import AuthorizationCode, BrowserSession, RefreshToken, RevokedToken, SigningKey
 from codelab.auth.repository.audit import AUDIT
 
 if TYPE_CHECKING:
@@ -15,10 +15,21 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("delete_keys", "delete_pruned", "delete_tokens", "last_seq_before", "list_ended_tokens", "pruned_seq")
+__all__ = (
+    "EXPIRING",
+    "delete_expired",
+    "delete_keys",
+    "delete_pruned",
+    "delete_tokens",
+    "last_seq_before",
+    "list_ended_tokens",
+    "pruned_seq",
+)
 
 _tokens = cast("Table", RefreshToken.__table__)
 _keys = cast("Table", SigningKey.__table__)
+#: What is of no use once it has expired: these tables have ``id`` and ``expires_at``.
+EXPIRING = tuple(cast("Table", model.__table__) for model in (AuthorizationCode, BrowserSession, RevokedToken))
 
 
 async def list_ended_tokens(session: AsyncSession, before: datetime, limit: int) -> list[str]:
@@ -31,6 +42,13 @@ async def delete_tokens(session: AsyncSession, ids: Collection[str]) -> int:
     """Delete refresh tokens; return how many were asked for."""
     await session.execute(delete(_tokens).where(_tokens.c.id.in_(ids)))
     return len(ids)
+
+
+async def delete_expired(session: AsyncSession, table: Table, before: datetime, limit: int) -> int:
+    """Delete rows that expired before a time; return how many."""
+    ended = select(table.c.id).where(table.c.expires_at < before).limit(limit)
+    deleted = await session.execute(delete(table).where(table.c.id.in_(ended)).returning(table.c.id))
+    return len(deleted.all())
 
 
 async def delete_keys(session: AsyncSession, before: datetime) -> int:

@@ -10,11 +10,19 @@ from codelab.auth.models import OAuthClient
 from codelab.auth.repository.common import insert_if_absent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("ClientRecord", "find_client", "insert_client_if_absent", "note_first_use", "set_client_lifetimes")
+__all__ = (
+    "ClientRecord",
+    "find_active_clients",
+    "find_client",
+    "insert_client_if_absent",
+    "note_first_use",
+    "set_client_lifetimes",
+)
 
 _clients = cast("Table", OAuthClient.__table__)
 
@@ -45,6 +53,12 @@ async def find_client(session: AsyncSession, client_id: str) -> ClientRecord | N
     """Find a client by the id that it calls itself."""
     row = (await session.execute(select(*_CLIENT).where(_clients.c.client_id == client_id))).one_or_none()
     return ClientRecord(*row) if row else None
+
+
+async def find_active_clients(session: AsyncSession, client_ids: Sequence[str]) -> set[str]:
+    """Return which of the clients are there and not disabled."""
+    active = (_clients.c.client_id.in_(client_ids)) & _clients.c.is_active
+    return set((await session.execute(select(_clients.c.client_id).where(active))).scalars())
 
 
 async def insert_client_if_absent(session: AsyncSession, **values: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sqlalchemy import Table, case, or_, select, update
+from sqlalchemy import Table, bindparam, case, or_, select, update
 
 from codelab.auth.models import User
 from codelab.auth.repository.common import insert_if_absent
@@ -42,27 +42,27 @@ class UserRecord(NamedTuple):
 
 
 _USER = tuple(_users.c[name] for name in UserRecord._fields)
-
-
-async def _one_user(session: AsyncSession, *conditions: Any) -> UserRecord | None:
-    row = (await session.execute(select(*_USER).where(*conditions))).one_or_none()
-    return UserRecord(*row) if row else None
+# Built once: these are asked again and again.
+_BY_NAME = select(*_USER).where(_users.c.username == bindparam("username"))
+_BY_ID = select(*_USER).where(_users.c.id == bindparam("user_id"))
+_ACTIVE = select(_users.c.id).where(_users.c.id.in_(bindparam("user_ids", expanding=True)), _users.c.is_active)
 
 
 async def find_user(session: AsyncSession, username: str) -> UserRecord | None:
     """Find a user by name."""
-    return await _one_user(session, _users.c.username == username)
+    row = (await session.execute(_BY_NAME, {"username": username})).one_or_none()
+    return UserRecord(*row) if row else None
 
 
 async def find_user_by_id(session: AsyncSession, user_id: str) -> UserRecord | None:
     """Find a user by id."""
-    return await _one_user(session, _users.c.id == user_id)
+    row = (await session.execute(_BY_ID, {"user_id": user_id})).one_or_none()
+    return UserRecord(*row) if row else None
 
 
 async def find_active_users(session: AsyncSession, user_ids: Sequence[str]) -> set[str]:
     """Return which of the users are there and not disabled."""
-    found = await session.execute(select(_users.c.id).where(_users.c.id.in_(user_ids), _users.c.is_active))
-    return set(found.scalars())
+    return set((await session.execute(_ACTIVE, {"user_ids": list(user_ids)})).scalars())
 
 
 async def find_user_by_login(session: AsyncSession, login: str) -> UserRecord | None:

@@ -1,79 +1,51 @@
-"""The token endpoint."""
+"""The token endpoint, and what is asked about tokens later."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from litestar import Request, Response, post
-from litestar.openapi import ResponseSpec
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
-from codelab.auth.errors import NO_STORE, render_oauth_error
-from codelab.auth.forms import FORM, MAX_FORM_BYTES, parse_form
-from codelab.auth.middleware import EXCLUDE
-from codelab.auth.routes.common import origin_of
-from codelab.auth.schemas import TokenAnswer, TokenError
+from codelab.auth.routes.common import answer_form, describe_form
+from codelab.auth.schemas import TokenAnswer
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler
 
     from codelab.auth.grants import Grants
+    from codelab.auth.introspection import Introspection
 
 __all__ = ("create_routes",)
 
-
-_PARAMETERS = ("client_id", "client_secret", "username", "password", "refresh_token", "scope", "resource")
-_REFUSALS = {
-    400: "The request, the grant or the scope is refused",
-    401: "The client, or the name and password, is refused",
-    413: "The form is over 64 KiB",
-    503: "Try again later",
-}
-
-
-@dataclass
-class _TokenOperation(Operation):
-    """Describe the form, which the handler reads by itself: RFC 6749 is stricter than the framework."""
-
-    def __post_init__(self) -> None:
-        text = Schema(type=OpenAPIType.STRING)
-        schema = Schema(
-            type=OpenAPIType.OBJECT,
-            required=["grant_type"],
-            properties={
-                "grant_type": Schema(type=OpenAPIType.STRING),
-                **dict.fromkeys(_PARAMETERS, text),
-            },
-        )
-        self.request_body = RequestBody(required=True, content={FORM: OpenAPIMediaType(schema=schema)})
+_OF_GRANTS = (
+    "code",
+    "code_verifier",
+    "redirect_uri",
+    "refresh_token",
+    "username",
+    "password",
+    "scope",
+    "resource",
+)
 
 
-def create_routes(grants: Grants) -> list[HTTPRouteHandler]:
-    """Make the route of the token endpoint."""
+def create_routes(grants: Grants, introspection: Introspection) -> list[HTTPRouteHandler]:
+    """Make the routes."""
+    about_a_token = describe_form("token", also=("token_type_hint",))
 
-    @post(
-        "/oauth/token",
-        status_code=200,
-        opt={EXCLUDE: True},
-        request_max_body_size=MAX_FORM_BYTES,
-        summary="Ask for tokens",
-        tags=["auth"],
-        security=[{}],
-        operation_class=_TokenOperation,
-        responses={
-            status: ResponseSpec(TokenError, description=meaning, generate_examples=False)
-            for status, meaning in _REFUSALS.items()
-        },
-    )
+    @post("/oauth/token", summary="Ask for tokens", **describe_form("grant_type", also=_OF_GRANTS))
     async def token(request: Request[Any, Any, Any]) -> Response[TokenAnswer]:
         """Answer a token request (RFC 6749 section 3.2): a form with ``grant_type`` and ``client_id``."""
-        try:
-            fields = parse_form(request.headers.get("content-type"), await request.body())
-            answer = await grants.answer(fields, request.headers.get("authorization"), origin_of(request))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the answer has the shape of RFC 6749
-            # Not an exception handler: Litestar prefers the application's one for a class nearer to the error's.
-            return cast("Response[TokenAnswer]", render_oauth_error(error))
-        return Response(answer, headers=NO_STORE)
+        return await answer_form(request, grants.answer)
 
-    return [token]
+    @post("/oauth/introspect", summary="Ask what a token is", **about_a_token)
+    async def introspect(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+        """Describe a token (RFC 7662) to a client with a secret."""
+        return await answer_form(request, introspection.describe)
+
+    @post("/oauth/revoke", summary="End a token", **about_a_token)
+    async def revoke(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+        """End a token before its time (RFC 7009); a refresh token ends with all that came of its login."""
+        return await answer_form(request, introspection.revoke)
+
+    return [token, introspect, revoke]

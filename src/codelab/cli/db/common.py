@@ -38,6 +38,7 @@ __all__ = (
     "env_file_option",
     "json_option",
     "load_installation",
+    "load_settings",
     "module_option",
     "rows_progress",
     "run",
@@ -61,6 +62,16 @@ module_option = click.option(
 )
 
 
+def load_settings(env_file: Path | None) -> Settings:
+    """Read the settings, as ``codelab serve`` would in this folder.
+
+    Raises:
+        StartError: a setting cannot be used.
+    """
+    environ = {**(read_env_file(env_file) if env_file else {}), **{k: v for k, v in os.environ.items() if v}}
+    return Settings.from_environ(environ)
+
+
 def load_installation(env_file: Path | None) -> Installation:
     """Read the settings and name the databases, as ``codelab serve`` would in this folder.
 
@@ -69,8 +80,7 @@ def load_installation(env_file: Path | None) -> Installation:
     """
     from codelab.installation import Installation
 
-    environ = {**(read_env_file(env_file) if env_file else {}), **{k: v for k, v in os.environ.items() if v}}
-    return Installation(Settings.from_environ(environ))
+    return Installation(load_settings(env_file))
 
 
 def stores_of(installation: Installation, module: str) -> Sequence[Store]:

@@ -1,0 +1,12 @@
+"""What an agent may do by itself, what a person must approve, and what nobody may: rules, and who decides.
+
+``docs/policy.md`` describes the rules for operators.
+"""
+
+from __future__ import annotations
+
+from codelab.agent.policy.decision import Decision, Policy, Step
+from codelab.agent.policy.file import load_rules
+from codelab.agent.policy.rules import BUILT_IN, Effect, Layer, Rule
+
+__all__ = ("BUILT_IN", "Decision", "Effect", "Layer", "Policy", "Rule", "Step", "load_rules")

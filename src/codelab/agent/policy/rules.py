@@ -1,0 +1,61 @@
+"""What a rule of the policy is, and the rules that codelab comes with."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = ("BUILT_IN", "CHANGES_FILES", "Effect", "Layer", "Rule")
+
+Effect = Literal["allow", "ask", "deny"]
+#: Where a rule comes from, in the order in which the layers are read.
+Layer = Literal["built-in", "operator", "session", "grants"]
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Give an effect to calls; ``reason`` is shown to the person who is asked and to the model that is refused.
+
+    ``tool`` and ``agent`` are globs of names. ``path`` is a glob of paths from the project folder; for a command it
+    is about the folder that the command runs in. ``command`` is the beginning of a command, word by word. With
+    ``exact`` path and command are meant as they stand and whole: no globs, no further words.
+    ``source`` says where the rule is written.
+    """
+
+    tool: str
+    effect: Effect
+    reason: str
+    agent: str = "*"
+    path: str | None = None
+    command: tuple[str, ...] | None = None
+    exact: bool = False
+    source: str | None = None
+
+
+#: Tools that change files without running anything.
+CHANGES_FILES = ("write_file", "apply_diff", "create_directory", "delete_file", "move_file")
+_READS = ("read_file", "list_files", "search_in_code")
+_CHANGE = "File modification requires user approval"
+_ASKS = {
+    "write_file": _CHANGE,
+    "apply_diff": _CHANGE,
+    "create_directory": "Directory creation requires user approval",
+    "delete_file": "File deletion requires user approval",
+    "move_file": "File move requires user approval",
+    "execute_command": "Command execution requires user approval",
+}
+
+#: The reference system's rules; what it does not name asks. That the architect writes Markdown only is a path rule of
+#: that agent's definition, which no policy can lift.
+BUILT_IN: tuple[Rule, ...] = (
+    Rule(tool="*", effect="ask", reason="Tool requires user approval"),
+    *(Rule(tool=tool, effect="allow", reason="Reading is allowed") for tool in _READS),
+    Rule(tool="switch_mode", effect="allow", reason="Agents may hand over"),
+    *(Rule(tool=tool, effect="ask", reason=reason) for tool, reason in _ASKS.items()),
+    *(
+        Rule(tool=tool, agent=agent, effect="deny", reason=f"The agent {agent} never changes files")
+        for agent in ("ask", "debug")
+        for tool in CHANGES_FILES
+    ),
+    Rule(tool="execute_command", agent="ask", effect="deny", reason="The agent ask never runs commands"),
+)

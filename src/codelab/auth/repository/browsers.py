@@ -1,0 +1,54 @@
+"""SQL of browser sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from sqlalchemy import Table, delete, insert, select
+
+from codelab.auth.models import BrowserSession, User
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+__all__ = ("BrowserRecord", "delete_browser", "find_browser", "insert_browser")
+
+_users = cast("Table", User.__table__)
+_browsers = cast("Table", BrowserSession.__table__)
+
+
+class BrowserRecord(NamedTuple):
+    """A browser in which somebody is signed in."""
+
+    id: str
+    user_id: str
+    auth_time: datetime
+    wrong_codes: int
+    username: str
+    is_admin: bool
+
+
+_BROWSER = (*(_browsers.c[name] for name in BrowserRecord._fields[:-2]), _users.c.username, _users.c.is_admin)
+
+
+async def find_browser(session: AsyncSession, token_hash: str, at: datetime) -> BrowserRecord | None:
+    """Find the session of a cookie, unless it has ended or its user is disabled."""
+    statement = (
+        select(*_BROWSER)
+        .select_from(_browsers.join(_users, _users.c.id == _browsers.c.user_id))
+        .where(_browsers.c.token_hash == token_hash, _browsers.c.expires_at > at, _users.c.is_active)
+    )
+    row = (await session.execute(statement)).one_or_none()
+    return BrowserRecord(*row) if row else None
+
+
+async def insert_browser(session: AsyncSession, **values: Any) -> None:
+    """Insert a session."""
+    await session.execute(insert(_browsers).values(values))
+
+
+async def delete_browser(session: AsyncSession, token_hash: str) -> None:
+    """Delete the session of a cookie, where there is one."""
+    await session.execute(delete(_browsers).where(_browsers.c.token_hash == token_hash))
