@@ -79,6 +79,7 @@ class ScriptedServer:
             [
                 web.post("/oauth/token", self._token),
                 web.get("/api/v1/agents", self._agents),
+                web.get("/api/v1/models", self._models),
                 web.post(f"/api/v1/agents/{self.session_id}/switch", self._switch),
                 web.post("/api/v1/sessions", self._create),
                 web.get(base, self._session),
@@ -238,6 +239,10 @@ class ScriptedServer:
         self._check(request)
         return web.json_response({"agents": [{"type": "coder", "description": "writes code"}], "total": 1})
 
+    async def _models(self, request: web.Request) -> web.Response:
+        self._check(request)
+        return web.json_response({"object": "list", "data": [{"id": "small"}, {"id": "large"}]})
+
     async def _switch(self, request: web.Request) -> web.Response:
         self._check(request)
         self.switches.put(await request.json())
@@ -257,7 +262,7 @@ class ScriptedServer:
     async def _patch(self, request: web.Request) -> web.Response:
         self._check(request)
         body = await request.json()
-        self.metadata = body["metadata"]
+        self.metadata = body.get("metadata", self.metadata)
         self.patched.put(body)
         return web.json_response(self._describe())
 

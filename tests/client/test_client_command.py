@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -147,6 +148,47 @@ async def test_an_agent_can_be_chosen(answering: ScriptedServer, run: Run) -> No
 
     assert answering.created.items[0]["agent"] == "architect"
     assert answering.switches.items == [{"target_agent": "architect"}]
+
+
+async def test_a_model_can_be_chosen(answering: ScriptedServer, run: Run) -> None:
+    """A new session is made with it, an old one is changed; without the option nothing is chosen."""
+    await run(*LOGIN, "--prompt", "one", "--model", "large")
+    await run("--continue", "--prompt", "two", "--model", "small")
+    await run("--continue", "--prompt", "three")
+
+    assert answering.created.items[0]["model"] == "large"
+    assert [body["model"] for body in answering.patched.items if "model" in body] == ["small"]
+
+
+async def test_images_go_with_the_message(answering: ScriptedServer, run: Run, root: Path) -> None:
+    """Each is sent as data, in order, with the type that its bytes have; a message without any has no such member."""
+    shots = {"shot.png": (b"GIF89a one", "image/gif"), "two": (b"\x89PNG\r\n\x1a\n two", "image/png")}
+    options = []
+    for name, (raw, _) in shots.items():
+        (root / name).write_bytes(raw)
+        options += ["--image", name]
+    code, _, err = await run(*LOGIN, "--prompt", "look", *options)
+    await run("--continue", "--prompt", "and now")
+
+    assert code == 0, err
+    assert [body.get("images") for body in answering.messages.items] == [
+        [{"media_type": kind, "data": base64.b64encode(raw).decode()} for raw, kind in shots.values()],
+        None,
+    ]
+
+
+async def test_what_is_no_image_is_not_sent(answering: ScriptedServer, run: Run, root: Path) -> None:
+    """A file that is not there, a folder, and one that is no image: one line that names it, and nothing is begun."""
+    (root / "page.png").write_text("<html>")
+    for name in ("nothing.png", "page.png", "."):
+        code, out, err = await run(*LOGIN, "--prompt", "look", "--image", name)
+        assert (code, out) == (2, "")
+        assert f"--image {name}" in err or f"'{name}'" in err
+        assert "Traceback" not in err
+    code, _, err = await run(*LOGIN, "--image", "page.png")
+
+    assert (code, "--image needs --prompt." in err) == (2, True)
+    assert answering.messages.items == []
 
 
 async def test_a_failed_turn_is_exit_code_1(server: ScriptedServer, run: Run) -> None:

@@ -252,6 +252,10 @@ async def test_commands_and_the_way_back(server: ScriptedServer, sit_down: Calla
     await person.sees("coder: writes code", "coder>")
     await person.types("/session")
     await person.sees("s.1", "coder>")
+    await person.types("/models")
+    await person.sees("large", "coder>")
+    await person.types("/model large")
+    await person.sees("large answers from now on", "coder>")
     await person.types("/agent architect")
     await person.sees("with architect now", "architect>")
     await person.types("/nonsense")
@@ -260,6 +264,7 @@ async def test_commands_and_the_way_back(server: ScriptedServer, sit_down: Calla
 
     assert await person.leaves() == 0
     assert server.switches.items == [{"target_agent": "architect"}]
+    assert server.patched.items == [{"model": "large"}]
 
     await server.emit("message.created", message_id="u2", turn_id="t9", role="user", content="write it")
     await server.question("t9", "c1", "write_file", WRITE, "a9")

@@ -76,6 +76,15 @@ class TestLocal:
             with open(f"/proc/{written['pid']}/environ", encoding="utf-8") as variables:  # noqa: PTH123 - as above
                 assert written["secret"] not in variables.read()
 
+    def test_an_image_reaches_the_model(self, project: Path, home: Path) -> None:
+        """fake-llm says what it was shown."""
+        (project / "shot.webp").write_bytes(b"RIFF\x04\x00\x00\x00WEBP")
+        words = ("chat", "--prompt", "what is this?", "--image", "shot.webp", "--model", "fake-llm")
+        done = run_codelab(*words, folder=project, environ=clean_environ(home))
+
+        assert done.returncode == 0, done.stderr
+        assert "Images in your message: 1 (image/webp)." in done.stdout
+
     def test_it_continues_the_session_of_the_folder(self, project: Path, home: Path) -> None:
         """--continue goes on in the same session, --json says which."""
         environ = clean_environ(home)

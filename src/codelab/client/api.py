@@ -14,7 +14,7 @@ from codelab.client.errors import ApiError, ClientError, Unauthorized, Unreachab
 from codelab.client.wire import Accepted, Claim, Event, Session, read
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 __all__ = ("Access", "Api", "http_client", "is_loopback", "problem_of")
 
@@ -98,13 +98,24 @@ class Api:
         agents = found.get("agents") if isinstance(found, dict) else found
         return [agent for agent in agents if isinstance(agent, dict)] if isinstance(agents, list) else []
 
+    async def models(self) -> list[dict[str, Any]]:
+        """List the models that a session may choose, the default first."""
+        found = await self._request("GET", "/models")
+        models = found.get("data") if isinstance(found, dict) else None
+        return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
+
+    async def choose_model(self, session_id: str, model: str) -> None:
+        """Have a model answer in a session, from its next call on."""
+        await self._request("PATCH", f"/sessions/{_part(session_id)}", {"model": model}, again=True)
+
     async def switch(self, session_id: str, agent: str) -> None:
         """Hand the session to another agent."""
         await self._request("POST", f"/agents/{_part(session_id)}/switch", {"target_agent": agent})
 
-    async def create_session(self, metadata: dict[str, Any], agent: str | None) -> Session:
+    async def create_session(self, metadata: dict[str, Any], agent: str | None, model: str | None = None) -> Session:
         """Open a session."""
         body: dict[str, Any] = {"metadata": metadata} | ({"agent": agent} if agent else {})
+        body |= {"model": model} if model else {}
         return read(await self._request("POST", "/sessions", body), Session)
 
     async def session(self, session_id: str) -> Session:
@@ -129,11 +140,10 @@ class Api:
                 return messages
             cursor = str(following)
 
-    async def send(self, session_id: str, content: str) -> Accepted:
+    async def send(self, session_id: str, content: str, images: Sequence[dict[str, str]] = ()) -> Accepted:
         """Send a message of the person."""
-        return read(
-            await self._request("POST", f"/sessions/{_part(session_id)}/messages", {"content": content}), Accepted
-        )
+        body: dict[str, Any] = {"content": content} | ({"images": images} if images else {})
+        return read(await self._request("POST", f"/sessions/{_part(session_id)}/messages", body), Accepted)
 
     async def claim(self, session_id: str, call_id: str, client: str) -> Claim:
         """Take a tool call for a client, which then runs it; no other may."""

@@ -19,6 +19,7 @@ from codelab.client.auth import PasswordAccess, check_url
 from codelab.client.chat import Chat, interruptible
 from codelab.client.console import Console
 from codelab.client.errors import ClientError
+from codelab.client.images import read_image
 from codelab.client.local import LocalAccess
 from codelab.client.state import SessionBook, find_data_folder, make_data_folder
 from codelab.client.tools.errors import ToolError
@@ -44,6 +45,8 @@ class Options:
     resume: bool = False
     session: str | None = None
     agent: str | None = None
+    model: str | None = None
+    images: tuple[Path, ...] = ()
     prompt: str | None = None
     approve: Mode | None = None
     json: bool = False
@@ -60,6 +63,7 @@ def run(options: Options, environ: Mapping[str, str]) -> int:
         # A terminal that cannot show a character must not end the chat.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    images = [read_image(path) for path in options.images]
     data = options.data_dir.expanduser().absolute() if options.data_dir else find_data_folder(environ)
     make_data_folder(data)
     folder = Folder(Path.cwd(), data)
@@ -74,10 +78,10 @@ def run(options: Options, environ: Mapping[str, str]) -> int:
         access = local = LocalAccess(data, environ, lambda line: click.echo(line, err=True))
         # Before there is an event loop, so that Ctrl-C ends the wait.
         local.start()
-    return asyncio.run(_chat(options, access, data, Toolbox(folder, environ)))
+    return asyncio.run(_chat(options, images, access, data, Toolbox(folder, environ)))
 
 
-async def _chat(options: Options, access: Access, data: Path, toolbox: Toolbox) -> int:
+async def _chat(options: Options, images: list[dict[str, str]], access: Access, data: Path, toolbox: Toolbox) -> int:
     one_shot = options.prompt is not None
     answers = None if options.json else sys.stdout
     console = Console(answers=answers, notes=sys.stderr if one_shot else sys.stdout)
@@ -91,14 +95,16 @@ async def _chat(options: Options, access: Access, data: Path, toolbox: Toolbox) 
     await access.token()
     async with http_client(await access.address()) as client:
         book = SessionBook(data)
-        chat = Chat(Api(access, client), toolbox, approvals, console, book, access.identity, options.agent)
+        chat = Chat(
+            Api(access, client), toolbox, approvals, console, book, access.identity, options.agent, options.model
+        )
         if options.session or options.resume:
             await chat.attach(options.session, show_tail=not one_shot)
         if terminal is not None:
             from codelab.client.interactive import talk
 
             return await talk(chat, terminal, console)
-        outcome = await interruptible(chat, chat.say(options.prompt or ""))
+        outcome = await interruptible(chat, chat.say(options.prompt or "", images))
         if options.json:
             sys.stdout.write(msgspec.json.encode(outcome).decode() + "\n")
         elif outcome.error:

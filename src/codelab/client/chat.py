@@ -17,7 +17,7 @@ from codelab.client.tools.errors import ToolError
 from codelab.client.tools.paths import printable_path
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from codelab.client.api import Api
     from codelab.client.approvals import Approvals
@@ -50,11 +50,13 @@ class Chat:
         book: SessionBook,
         server: str,
         agent: str | None,
+        model: str | None = None,
     ) -> None:
         self.api = api
         self.conversation: Conversation | None = None
         #: The agent to begin with, and later the one that the session is with.
         self.agent = agent
+        self._model = model
         self._toolbox = toolbox
         self._approvals = approvals
         self._console = console
@@ -84,6 +86,8 @@ class Chat:
             await self.api.update_metadata(session.session_id, metadata)
         if self.agent and self.agent != session.current_agent:
             await self.api.switch(session.session_id, self.agent)
+        if self._model and self._model != session.model:
+            await self.api.choose_model(session.session_id, self._model)
         self.agent = self.agent or session.current_agent
         self._join(session.session_id)
         if show_tail:
@@ -93,7 +97,7 @@ class Chat:
     async def open(self) -> Conversation:
         """Return the conversation; make its session where there is none."""
         if self.conversation is None:
-            session = await self.api.create_session(self._metadata({}), self.agent)
+            session = await self.api.create_session(self._metadata({}), self.agent, self._model)
             self.agent = session.current_agent or self.agent
             self.conversation = self._join(session.session_id)
         return self.conversation
@@ -106,12 +110,12 @@ class Chat:
         self._console.note("A turn of this session is still running; it goes on here.")
         return await self.conversation.resume(session)
 
-    async def say(self, content: str) -> Outcome:
+    async def say(self, content: str, images: Sequence[dict[str, str]] = ()) -> Outcome:
         """Send a message and follow its turn, after the one that may still be running."""
         conversation = await self.open()
         try:
             await self.catch_up()
-            return await conversation.send(content)
+            return await conversation.send(content, images)
         except ClientError:
             await self._remember_unfinished()
             raise

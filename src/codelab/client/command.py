@@ -30,7 +30,16 @@ Exit codes: 0 done, 1 the turn failed or was cancelled, 2 wrong usage, no connec
 @click.option("--continue", "resume", is_flag=True, help="Go on with the latest session of this folder.")
 @click.option("--session", metavar="ID", help="Go on with this session.")
 @click.option("--agent", metavar="NAME", help="Talk to this agent, for example coder or architect.")
+@click.option("--model", metavar="NAME", help="Have this model answer; /models in the chat lists them.")
 @click.option("--prompt", metavar="TEXT", help="Send one message, print the answer and leave.")
+@click.option(
+    "--image",
+    "images",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --prompt: show the model this image (PNG, JPEG, GIF or WebP); may be given several times.",
+)
 @click.option(
     "--approve",
     type=click.Choice(["all", "none"]),
@@ -52,6 +61,8 @@ def chat(
     resume: bool,
     session: str | None,
     agent: str | None,
+    model: str | None,
+    images: tuple[Path, ...],
     prompt: str | None,
     approve: str | None,
     as_json: bool,
@@ -69,6 +80,8 @@ def chat(
 
     if as_json and prompt is None:
         raise click.UsageError("--json needs --prompt.")
+    if images and prompt is None:
+        raise click.UsageError("--image needs --prompt.")
     if resume and session:
         raise click.UsageError("--continue and --session exclude each other.")
     if prompt is not None and not prompt.strip():
@@ -97,6 +110,8 @@ def chat(
         resume=resume,
         session=session,
         agent=agent,
+        model=model,
+        images=images,
         prompt=prompt,
         approve="all" if approve == "all" else "none" if approve == "none" else None,
         json=as_json,

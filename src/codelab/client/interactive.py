@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from codelab.client.console import Console
     from codelab.client.terminal import Terminal
     from codelab.client.turns import Outcome
+    from codelab.client.wire import Session
 
 __all__ = ("talk",)
 
 HELP = """\
 /agent NAME   hand this session to another agent
 /agents       list the agents and their tools
+/model NAME   have another model answer from now on
+/models       list the models
 /session      show this session
 /help         show this help
 /exit         leave; `codelab chat --continue` goes on here
@@ -79,13 +82,25 @@ async def _command(chat: Chat, console: Console, text: str) -> None:
             console.note(f"The session is with {rest} now.")
         case "/agent":
             console.note(f"The session is with {chat.agent or 'no agent yet'}; `/agent NAME` changes that.", "")
+        case "/model" if rest:
+            conversation = await chat.open()
+            await chat.api.choose_model(conversation.session_id, rest)
+            console.note(f"{rest} answers from now on.")
+        case "/model" | "/models":
+            for model in await chat.api.models():
+                console.note(str(model.get("id")), "")
+            console.note("`/model NAME` chooses which of them answers.", "")
         case "/session" if chat.conversation is None:
             console.note("There is no session yet; your first message makes one.", "")
         case "/session":
-            session = await chat.look_up()
-            console.note(f"session   {session.session_id}", "")
-            console.note(f"title     {session.title or '-'}", "")
-            console.note(f"agent     {session.current_agent or '-'}", "")
-            console.note(f"messages  {session.message_count}", "")
+            _show(await chat.look_up(), console)
         case _:
             console.note(f"{name} is not a command; /help lists them. A message cannot begin with `/`.", "yellow")
+
+
+def _show(session: Session, console: Console) -> None:
+    console.note(f"session   {session.session_id}", "")
+    console.note(f"title     {session.title or '-'}", "")
+    console.note(f"agent     {session.current_agent or '-'}", "")
+    console.note(f"model     {session.model or '-'}", "")
+    console.note(f"messages  {session.message_count}", "")

@@ -20,7 +20,7 @@ from codelab.client.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine, Iterator, Sequence
 
     from codelab.client.api import Api
     from codelab.client.approvals import Approvals
@@ -48,14 +48,14 @@ class Conversation:
         self._inbox: asyncio.Queue[Event | Exception] = asyncio.Queue()
         self._busy = False
 
-    async def send(self, content: str) -> Outcome:
+    async def send(self, content: str, images: Sequence[dict[str, str]] = ()) -> Outcome:
         """Send a message and follow its turn to the end.
 
         Raises:
             ClientError: the server refused the message, or was lost on the way.
         """
         with self._interruptible():
-            accepted = await self._api.send(self.session_id, content)
+            accepted = await self._api.send(self.session_id, content, images)
             return await self._follow(Turn(self.session_id, accepted.turn_id, 0), accepted.seq - 1)
 
     async def resume(self, session: Session) -> Outcome | None:

@@ -38,6 +38,7 @@ class Session(msgspec.Struct):
     session_id: str
     title: str | None = None
     current_agent: str | None = None
+    model: str | None = None
     message_count: int = 0
     metadata: dict[str, Any] = {}
     last_seq: int = 0
