@@ -54,6 +54,10 @@ class Walk:
     async def _token_endpoint(self, value: Any) -> None:
         assert (await self.auth.http.post(value)).json()["error"] == "invalid_request"
 
+    async def _device_authorization_endpoint(self, value: Any) -> None:
+        answer = await self.auth.post(value, client_id="codelab-cli")
+        assert answer.json()["user_code"]
+
     async def _userinfo_endpoint(self, value: Any) -> None:
         await self.auth.client("openid", "password")
         body = (await self.auth.login(client_id="openid", scope="openid")).json()
@@ -166,7 +170,7 @@ class Walk:
         for grant in value:
             answer = await self.auth.token(grant_type=grant)
             assert answer.json()["error"] != "unsupported_grant_type", grant
-        for grant in {"password", "refresh_token", "client_credentials", "authorization_code"} - set(value):
+        for grant in {"password", "refresh_token", "client_credentials", "implicit"} - set(value):
             assert (await self.auth.token(grant_type=grant)).json()["error"] == "unsupported_grant_type"
 
     async def _token_endpoint_auth_methods_supported(self, value: Any) -> None:
@@ -231,6 +235,7 @@ async def test_issuer_with_a_path(settings: AuthSettings) -> None:
 
 OPEN = (
     "/oauth/token",
+    "/oauth/device_authorization",
     "/oauth/revoke",
     "/oauth/userinfo",
     "/.well-known/jwks.json",
@@ -250,7 +255,7 @@ async def test_browsers_may_ask(auth: RunningAuth, path: str) -> None:
     assert before.status_code == 204
     assert "POST" in before.headers["Access-Control-Allow-Methods"]
     assert "Authorization" in before.headers["Access-Control-Allow-Headers"]
-    answer = await (auth.http.post(path, headers=headers) if path in OPEN[:3] else auth.http.get(path, headers=headers))
+    answer = await (auth.http.post(path, headers=headers) if path in OPEN[:4] else auth.http.get(path, headers=headers))
     for each in (before, answer):
         assert each.headers["Access-Control-Allow-Origin"] == "*"
         assert "Access-Control-Allow-Credentials" not in each.headers

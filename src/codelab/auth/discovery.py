@@ -39,6 +39,7 @@ class Discovery:
             "issuer": issuer,
             "authorization_endpoint": f"{base}/oauth/authorize",
             "token_endpoint": f"{base}/oauth/token",
+            "device_authorization_endpoint": f"{base}/oauth/device_authorization",
             "userinfo_endpoint": f"{base}/oauth/userinfo",
             "introspection_endpoint": f"{base}/oauth/introspect",
             "revocation_endpoint": f"{base}/oauth/revoke",
