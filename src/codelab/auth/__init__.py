@@ -32,9 +32,17 @@ from codelab.auth.pages import Pages
 from codelab.auth.pages.front import Front
 from codelab.auth.passwords import Passwords
 from codelab.auth.principals import Principals
+from codelab.auth.registration import Registration
 from codelab.auth.resources import Audiences
 from codelab.auth.revocations import Revocations
-from codelab.auth.routes import authorize, device, metadata, pages, token, userinfo
+from codelab.auth.routes.authorize import create_routes as authorize_routes
+from codelab.auth.routes.device import DEVICE
+from codelab.auth.routes.device import create_routes as device_routes
+from codelab.auth.routes.metadata import create_routes as metadata_routes
+from codelab.auth.routes.pages import create_routes as page_routes
+from codelab.auth.routes.registration import create_routes as registration_routes
+from codelab.auth.routes.token import create_routes as token_routes
+from codelab.auth.routes.userinfo import create_routes as userinfo_routes
 from codelab.auth.seeds import DEVICE_CODE, plant
 from codelab.auth.storage import SCHEMA
 from codelab.auth.tokens import AccessTokens
@@ -57,7 +65,13 @@ __all__ = ("AuthModule",)
 #: Whose 401 is not about the API.
 _FOR_CLIENTS = ("/oauth/token", "/oauth/device_authorization", "/oauth/introspect", "/oauth/revoke", "/oauth/userinfo")
 #: What scripts in browsers may ask too; to introspect needs a secret, which they cannot keep.
-_FOR_BROWSERS = ("/oauth/token", "/oauth/device_authorization", "/oauth/revoke", "/oauth/userinfo")
+_FOR_BROWSERS = (
+    "/oauth/register",
+    "/oauth/token",
+    "/oauth/device_authorization",
+    "/oauth/revoke",
+    "/oauth/userinfo",
+)
 
 
 class AuthModule(InitPlugin):
@@ -109,20 +123,24 @@ class AuthModule(InitPlugin):
         browsers = Browsers(self.database, secure=issuer.startswith("https:"))
         self._front = Front(Pages(issuer), browsers, self._logins)
         self._authorizing = Authorizing(self.database, self._audit, audiences, issuer)
-        self._devices = Devices(self.database, self._audit, audiences, f"{issuer.rstrip('/')}{device.DEVICE}")
-        self._discovery = Discovery(issuer, audiences, self._grants.types)
+        self._devices = Devices(self.database, self._audit, audiences, f"{issuer.rstrip('/')}{DEVICE}")
+        self._discovery = Discovery(issuer, audiences, self._grants.types, registration=settings.registration != "off")
         self.upkeep = Upkeep("auth", lambda: clean(self.database, settings, self._audit.chain))
+        self._registration = Registration(self.database, self._audit, settings)
         self._principals = Principals(self.database, self._tokens, self._ended, local_secret)
         self._introspection = Introspection(self.database, self._audit, self._tokens, self._inherited, self._ended)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the routes, the middleware and the life of the module to an application."""
-        app_config.route_handlers.extend(metadata.create_routes(self._discovery, self._keys))
-        app_config.route_handlers.extend(token.create_routes(self._grants, self._introspection))
-        app_config.route_handlers.extend(userinfo.create_routes(self._introspection))
-        app_config.route_handlers.extend(authorize.create_routes(self._front, self._authorizing))
-        app_config.route_handlers.extend(device.create_routes(self._front, self._devices))
-        app_config.route_handlers.extend(pages.create_routes())
+        app_config.route_handlers.extend(metadata_routes(self._discovery, self._keys))
+        app_config.route_handlers.extend(token_routes(self._grants, self._introspection))
+        app_config.route_handlers.extend(userinfo_routes(self._introspection))
+        app_config.route_handlers.extend(authorize_routes(self._front, self._authorizing))
+        app_config.route_handlers.extend(device_routes(self._front, self._devices))
+        app_config.route_handlers.extend(page_routes())
+        if self._settings.registration != "off":
+            is_open = self._settings.registration == "open"
+            app_config.route_handlers.extend(registration_routes(self._registration, is_open=is_open))
         app_config.middleware.append(BearerMiddleware(self._principals))
         app_config.lifespan.append(self._live)
         return app_config

@@ -28,6 +28,7 @@ __all__ = ("Audit", "Event", "Past", "chain_key", "describe")
 
 Event = Literal[
     "client_login",
+    "client_registered",
     "code_exchanged",
     "code_reuse",
     "consent_denied",
