@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import jwt as pyjwt
 import pytest
 
-from codelab.auth.scopes import ABOUT_PEOPLE, SCOPES
 from tests.support.auth import CLIENT, ISSUER, RunningAuth, running_auth
 from tests.support.browser import browsing, query_of
 from tests.support.flows import REQUEST, WEB, url_of
@@ -53,6 +52,14 @@ class Walk:
 
     async def _token_endpoint(self, value: Any) -> None:
         assert (await self.auth.http.post(value)).json()["error"] == "invalid_request"
+
+    async def _device_authorization_endpoint(self, value: Any) -> None:
+        answer = await self.auth.post(value, client_id="codelab-cli")
+        assert answer.json()["user_code"]
+
+    async def _registration_endpoint(self, value: Any) -> None:
+        assert value == f"{ISSUER}/oauth/register"
+        assert (await self.auth.http.post(value, json={})).status_code == 401
 
     async def _userinfo_endpoint(self, value: Any) -> None:
         await self.auth.client("openid", "password")
@@ -166,7 +173,7 @@ class Walk:
         for grant in value:
             answer = await self.auth.token(grant_type=grant)
             assert answer.json()["error"] != "unsupported_grant_type", grant
-        for grant in {"password", "refresh_token", "client_credentials", "authorization_code"} - set(value):
+        for grant in {"password", "refresh_token", "client_credentials", "implicit"} - set(value):
             assert (await self.auth.token(grant_type=grant)).json()["error"] == "unsupported_grant_type"
 
     async def _token_endpoint_auth_methods_supported(self, value: Any) -> None:
@@ -196,7 +203,7 @@ async def test_the_api_says_who_gives_tokens(auth: RunningAuth) -> None:
     _, _, url = refused.headers["WWW-Authenticate"].partition('resource_metadata="')
     document = await read(auth, url.rstrip('"'))
     assert document == await read(auth, RESOURCE)
-    assert document["scopes_supported"] == [scope for scope in SCOPES if scope not in ABOUT_PEOPLE]
+    assert document["scopes_supported"] == ["api:read", "api:write", "approvals:decide"]
     assert document["bearer_methods_supported"] == ["header"]
     assert document["resource_name"] == "codelab"
     (issuer,) = document["authorization_servers"]
@@ -231,6 +238,8 @@ async def test_issuer_with_a_path(settings: AuthSettings) -> None:
 
 OPEN = (
     "/oauth/token",
+    "/oauth/register",
+    "/oauth/device_authorization",
     "/oauth/revoke",
     "/oauth/userinfo",
     "/.well-known/jwks.json",
@@ -250,7 +259,7 @@ async def test_browsers_may_ask(auth: RunningAuth, path: str) -> None:
     assert before.status_code == 204
     assert "POST" in before.headers["Access-Control-Allow-Methods"]
     assert "Authorization" in before.headers["Access-Control-Allow-Headers"]
-    answer = await (auth.http.post(path, headers=headers) if path in OPEN[:3] else auth.http.get(path, headers=headers))
+    answer = await (auth.http.post(path, headers=headers) if path in OPEN[:5] else auth.http.get(path, headers=headers))
     for each in (before, answer):
         assert each.headers["Access-Control-Allow-Origin"] == "*"
         assert "Access-Control-Allow-Credentials" not in each.headers

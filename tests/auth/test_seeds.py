@@ -28,7 +28,7 @@ async def test_seeds_of_a_new_installation(auth: RunningAuth) -> None:
     terminal, client = await auth.rows("SELECT * FROM oauth_clients ORDER BY client_id")
     assert terminal["client_id"] == "codelab-cli"
     assert not terminal["is_confidential"]
-    assert "api:admin" not in terminal["allowed_scopes"]
+    assert "api:admin" not in terminal["default_scopes"]
     assert "password" not in terminal["allowed_grant_types"]
     assert client["client_id"] == CLIENT
     assert not client["is_confidential"]

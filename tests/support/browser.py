@@ -20,8 +20,9 @@ __all__ = ("Browser", "Form", "browsing", "query_of")
 class Form:
     """A form of a page: where it goes, and what its fields hold."""
 
-    def __init__(self, action: str) -> None:
+    def __init__(self, action: str, method: str) -> None:
         self.action = action
+        self.method = method
         self.fields: dict[str, str] = {}
         self.buttons: list[tuple[str | None, str]] = []
 
@@ -37,7 +38,7 @@ class _Reader(HTMLParser):
         values = {name: value or "" for name, value in attrs}
         self.tags.append(tag)
         if tag == "form":
-            self.forms.append(Form(values["action"]))
+            self.forms.append(Form(values["action"], values["method"]))
         elif tag == "a":
             self.links.append(values["href"])
         elif tag == "input" and values.get("name"):
@@ -73,7 +74,11 @@ class Browser:
         pressed = {name: value for name, value in form.buttons if name and value == decision}
         assert (not decision) or pressed, f"no such button: {decision}"
         allowed = self._form_action()
-        answer = await self.http.post(form.action, data=form.fields | pressed | fields)
+        sent = form.fields | pressed | fields
+        if form.method == "get":
+            answer = await self.http.get(form.action, params=sent)
+        else:
+            answer = await self.http.post(form.action, data=sent)
         return await self._go(answer, allowed)
 
     async def sign_in(self, username: str, password: str) -> httpx2.Response:

@@ -13,11 +13,13 @@ from codelab.auth.audit import Audit
 from codelab.auth.authorize.service import Authorizing
 from codelab.auth.browsers import Browsers
 from codelab.auth.cleaning import clean
+from codelab.auth.devices import Devices
 from codelab.auth.discovery import Discovery
 from codelab.auth.edge import Challenges, Cors
 from codelab.auth.grants import Grants
 from codelab.auth.grants.client_credentials import ClientCredentialsGrant
 from codelab.auth.grants.code import CodeGrant
+from codelab.auth.grants.device import DeviceGrant
 from codelab.auth.grants.issuing import Issuing
 from codelab.auth.grants.password import PasswordGrant
 from codelab.auth.grants.refresh import RefreshGrant
@@ -27,12 +29,21 @@ from codelab.auth.keys import KeyRing
 from codelab.auth.logins import Logins
 from codelab.auth.middleware import BearerMiddleware
 from codelab.auth.pages import Pages
+from codelab.auth.pages.front import Front
 from codelab.auth.passwords import Passwords
 from codelab.auth.principals import Principals
+from codelab.auth.registration import Registration
 from codelab.auth.resources import Audiences
 from codelab.auth.revocations import Revocations
-from codelab.auth.routes import metadata, pages, token, userinfo
-from codelab.auth.seeds import plant
+from codelab.auth.routes.authorize import create_routes as authorize_routes
+from codelab.auth.routes.device import DEVICE
+from codelab.auth.routes.device import create_routes as device_routes
+from codelab.auth.routes.metadata import create_routes as metadata_routes
+from codelab.auth.routes.pages import create_routes as page_routes
+from codelab.auth.routes.registration import create_routes as registration_routes
+from codelab.auth.routes.token import create_routes as token_routes
+from codelab.auth.routes.userinfo import create_routes as userinfo_routes
+from codelab.auth.seeds import DEVICE_CODE, plant
 from codelab.auth.storage import SCHEMA
 from codelab.auth.tokens import AccessTokens
 from codelab.db import Database, Limits, parse_url
@@ -52,9 +63,15 @@ if TYPE_CHECKING:
 __all__ = ("AuthModule",)
 
 #: Whose 401 is not about the API.
-_FOR_CLIENTS = ("/oauth/token", "/oauth/introspect", "/oauth/revoke", "/oauth/userinfo")
+_FOR_CLIENTS = ("/oauth/token", "/oauth/device_authorization", "/oauth/introspect", "/oauth/revoke", "/oauth/userinfo")
 #: What scripts in browsers may ask too; to introspect needs a secret, which they cannot keep.
-_FOR_BROWSERS = ("/oauth/token", "/oauth/revoke", "/oauth/userinfo")
+_FOR_BROWSERS = (
+    "/oauth/register",
+    "/oauth/token",
+    "/oauth/device_authorization",
+    "/oauth/revoke",
+    "/oauth/userinfo",
+)
 
 
 class AuthModule(InitPlugin):
@@ -88,6 +105,7 @@ class AuthModule(InitPlugin):
         issuing = Issuing(self._tokens, audiences)
         grants: dict[str, Grant] = {
             "authorization_code": CodeGrant(self.database, self._audit, issuing, self._ended),
+            DEVICE_CODE: DeviceGrant(self.database, self._audit, issuing),
             "refresh_token": RefreshGrant(
                 self.database,
                 self._audit,
@@ -102,23 +120,27 @@ class AuthModule(InitPlugin):
         if not settings.password_grant:
             grants.pop("password")
         self._grants = Grants(self.database, grants)
-        self._front = pages.Front(
-            Pages(issuer),
-            Browsers(self.database, secure=issuer.startswith("https:")),
-            self._logins,
-            Authorizing(self.database, self._audit, audiences, issuer),
-        )
-        self._discovery = Discovery(issuer, audiences, self._grants.types)
+        browsers = Browsers(self.database, secure=issuer.startswith("https:"))
+        self._front = Front(Pages(issuer), browsers, self._logins)
+        self._authorizing = Authorizing(self.database, self._audit, audiences, issuer)
+        self._devices = Devices(self.database, self._audit, audiences, f"{issuer.rstrip('/')}{DEVICE}")
+        self._discovery = Discovery(issuer, audiences, self._grants.types, registration=settings.registration != "off")
         self.upkeep = Upkeep("auth", lambda: clean(self.database, settings, self._audit.chain))
+        self._registration = Registration(self.database, self._audit, settings)
         self._principals = Principals(self.database, self._tokens, self._ended, local_secret)
         self._introspection = Introspection(self.database, self._audit, self._tokens, self._inherited, self._ended)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the routes, the middleware and the life of the module to an application."""
-        app_config.route_handlers.extend(metadata.create_routes(self._discovery, self._keys))
-        app_config.route_handlers.extend(token.create_routes(self._grants, self._introspection))
-        app_config.route_handlers.extend(userinfo.create_routes(self._introspection))
-        app_config.route_handlers.extend(pages.create_routes(self._front))
+        app_config.route_handlers.extend(metadata_routes(self._discovery, self._keys))
+        app_config.route_handlers.extend(token_routes(self._grants, self._introspection))
+        app_config.route_handlers.extend(userinfo_routes(self._introspection))
+        app_config.route_handlers.extend(authorize_routes(self._front, self._authorizing))
+        app_config.route_handlers.extend(device_routes(self._front, self._devices))
+        app_config.route_handlers.extend(page_routes())
+        if self._settings.registration != "off":
+            is_open = self._settings.registration == "open"
+            app_config.route_handlers.extend(registration_routes(self._registration, is_open=is_open))
         app_config.middleware.append(BearerMiddleware(self._principals))
         app_config.lifespan.append(self._live)
         return app_config

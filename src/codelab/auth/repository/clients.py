@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sqlalchemy import Table, select, update
+from sqlalchemy import Table, delete, func, select, update
 
 from codelab.auth.models import OAuthClient
 from codelab.auth.repository.common import insert_if_absent
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = (
     "ClientRecord",
+    "count_unused",
+    "delete_unused",
     "find_active_clients",
     "find_client",
     "insert_client_if_absent",
@@ -59,6 +61,23 @@ async def find_active_clients(session: AsyncSession, client_ids: Sequence[str]) 
     """Return which of the clients are there and not disabled."""
     active = (_clients.c.client_id.in_(client_ids)) & _clients.c.is_active
     return set((await session.execute(select(_clients.c.client_id).where(active))).scalars())
+
+
+async def count_unused(session: AsyncSession, most: int) -> int:
+    """Count the clients that registered themselves and were never given anything, up to a number."""
+    unused = select(_clients.c.id).where(_clients.c.is_registered, _clients.c.last_used_at.is_(None)).limit(most)
+    return int((await session.execute(select(func.count()).select_from(unused.subquery()))).scalar_one())
+
+
+async def delete_unused(session: AsyncSession, before: datetime, limit: int) -> int:
+    """Delete such clients that registered before a time; return how many."""
+    unused = (
+        select(_clients.c.id)
+        .where(_clients.c.is_registered, _clients.c.last_used_at.is_(None), _clients.c.created_at < before)
+        .limit(limit)
+    )
+    deleted = await session.execute(delete(_clients).where(_clients.c.id.in_(unused)).returning(_clients.c.id))
+    return len(deleted.all())
 
 
 async def insert_client_if_absent(session: AsyncSession, **values: Any) -> bool:

@@ -17,8 +17,11 @@ from codelab.auth.schemas import Origin, TokenError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ("answer_form", "describe_form", "origin_of")
+__all__ = ("PAGE", "PAGE_FORM", "answer_form", "describe_form", "origin_of")
 
+#: What all routes of pages have.
+PAGE: dict[str, Any] = {"opt": {EXCLUDE: True}, "include_in_schema": False}
+PAGE_FORM: dict[str, Any] = {**PAGE, "status_code": 200, "request_max_body_size": MAX_FORM_BYTES}
 _REFUSALS = {
     400: "The request, the grant or the scope is refused",
     401: "The client, or the name and password, is refused",

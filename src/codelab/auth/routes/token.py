@@ -20,6 +20,7 @@ __all__ = ("create_routes",)
 _OF_GRANTS = (
     "code",
     "code_verifier",
+    "device_code",
     "redirect_uri",
     "refresh_token",
     "username",

@@ -1,0 +1,146 @@
+"""The authorization endpoint and the page on which people agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from litestar import Request, get, post
+
+from codelab.auth.authorize.request import Refused, Unproven, after_sign_in, to_sign_in_again
+from codelab.auth.authorize.service import Step
+from codelab.auth.pages import redirect
+from codelab.auth.pages.front import Front, Page, Purpose, Visit
+from codelab.auth.redirects import is_native, source_of
+from codelab.auth.routes.common import PAGE, PAGE_FORM, origin_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from litestar.handlers import HTTPRouteHandler
+
+    from codelab.auth.authorize.request import AuthorizationRequest
+    from codelab.auth.authorize.service import Authorizing
+    from codelab.auth.repository.browsers import BrowserRecord
+
+__all__ = ("create_routes",)
+
+AUTHORIZE = "/oauth/authorize"
+#: Characters of a query that is kept in a form; browsers and proxies take little more.
+MAX_QUERY = 8000
+
+
+class AuthorizePages:
+    """Lead a person and their browser through an authorization request."""
+
+    def __init__(self, front: Front, authorizing: Authorizing) -> None:
+        self._front = front
+        self._authorizing = authorizing
+        front.purposes[AUTHORIZE] = self._read_purpose
+
+    async def authorize(self, visit: Visit, query: str) -> Page:
+        """Answer a request: with a page, or by sending the browser on."""
+        asked = await self._read(query)
+        browser = await self._front.person(visit)
+        step = await self._authorizing.next_step(asked, browser)
+        if browser is None or step is Step.SIGN_IN:
+            return self._front.ask_who(visit, _purpose(asked))
+        if step is Step.CONSENT:
+            return self._ask_consent(visit, asked, browser)
+        return redirect(await self._authorizing.allow(asked, browser, origin_of(visit), asked=False))
+
+    async def turn_into_link(self, visit: Visit) -> Page:
+        """Send a browser that came with a request as a form on to the same with GET."""
+        await self._front.read_form(visit)
+        query = (await visit.body()).decode(errors="replace")
+        return redirect(f"{self._front.path(AUTHORIZE)}?{query}")
+
+    async def consent(self, visit: Visit) -> Page:
+        """Take a person's decision about a request."""
+        fields = await self._front.fields(visit)
+        asked = await self._read(fields.get("query", ""))
+        browser = await self._front.person(visit)
+        if browser is None or await self._authorizing.next_step(asked, browser) is Step.SIGN_IN:
+            return self._front.ask_who(visit, _purpose(asked))
+        if fields.get("decision") != "allow":
+            return redirect(await self._authorizing.deny(asked, browser, origin_of(visit)))
+        return redirect(await self._authorizing.allow(asked, browser, origin_of(visit), asked=True))
+
+    async def answer(self, work: Awaitable[Page]) -> Page:
+        """Answer to the client what is wrong, where it is proven who that is."""
+        try:
+            return await work
+        except Refused as error:
+            return redirect(self._authorizing.answer_refusal(error))
+
+    async def _read(self, query: str) -> AuthorizationRequest:
+        if len(query) > MAX_QUERY:
+            raise Unproven(f"the query is longer than {MAX_QUERY} characters", code="unreadable")
+        return await self._authorizing.read(query)
+
+    async def _read_purpose(self, query: str) -> Purpose:
+        return _purpose(await self._read(query))
+
+    def _ask_consent(self, visit: Visit, asked: AuthorizationRequest, browser: BrowserRecord) -> Page:
+        parts = urlsplit(asked.redirect_uri)
+        place = "goes_to"
+        if is_native(asked.redirect_uri):
+            place = "goes_to_here" if parts.scheme == "http" else "goes_to_app"
+        return self._front.show(
+            visit,
+            "consent",
+            goes_to=[source_of(asked.redirect_uri)],
+            query=asked.query,
+            client=asked.client.name,
+            scopes=self._authorizing.scope_of(asked, browser).split(),
+            place=place,
+            host=parts.netloc or f"{parts.scheme}:",
+            self_registered=asked.client.is_registered,
+            username=browser.username,
+            other=f"{self._front.path(AUTHORIZE)}?{to_sign_in_again(asked.query)}",
+        )
+
+
+def _purpose(asked: AuthorizationRequest) -> Purpose:
+    return Purpose(
+        path=AUTHORIZE,
+        query=asked.query,
+        after=after_sign_in(asked.query),
+        client=(asked.client.client_id, asked.client.name),
+        username=asked.login_hint or "",
+        goes_to=(source_of(asked.redirect_uri),),
+    )
+
+
+def create_routes(front: Front, authorizing: Authorizing) -> list[HTTPRouteHandler]:
+    """Make the routes, and the one on which people sign in for them."""
+    pages = AuthorizePages(front, authorizing)
+
+    async def answer(visit: Visit, work: Awaitable[Page]) -> Page:
+        return await front.answer(visit, pages.answer(work))
+
+    @get(AUTHORIZE, **PAGE)
+    async def authorize(request: Request[Any, Any, Any]) -> Page:
+        """Answer an authorization request (RFC 6749 section 4.1.1)."""
+        query = request.scope["query_string"].decode(errors="replace")
+        return await answer(request, pages.authorize(request, query))
+
+    @post(AUTHORIZE, **PAGE_FORM)
+    async def authorize_by_form(request: Request[Any, Any, Any]) -> Page:
+        """Answer a request that came as a form (OpenID Connect Core section 3.1.2.1) as the same with GET.
+
+        The cookie is not sent with a form of another site, but with the link that it is turned into.
+        """
+        return await answer(request, pages.turn_into_link(request))
+
+    @post("/oauth/sign-in", **PAGE_FORM)
+    async def sign_in(request: Request[Any, Any, Any]) -> Page:
+        """Take the form of the page that asks who it is."""
+        return await answer(request, front.sign_in(request))
+
+    @post("/oauth/consent", **PAGE_FORM)
+    async def consent(request: Request[Any, Any, Any]) -> Page:
+        """Take the form of the page that asks whether a client may."""
+        return await answer(request, pages.consent(request))
+
+    return [authorize, authorize_by_form, sign_in, consent]

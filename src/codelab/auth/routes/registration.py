@@ -1,0 +1,47 @@
+"""The registration endpoint (RFC 7591)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from litestar import Request, Response, post
+
+from codelab.auth.errors import NO_STORE, render_oauth_error
+from codelab.auth.forms import MAX_FORM_BYTES
+from codelab.auth.middleware import EXCLUDE
+from codelab.auth.routes.common import origin_of
+from codelab.identity import require_scopes
+
+if TYPE_CHECKING:
+    from litestar.handlers import HTTPRouteHandler
+
+    from codelab.auth.registration import Registration
+
+__all__ = ("create_routes",)
+
+
+def create_routes(registration: Registration, *, is_open: bool) -> list[HTTPRouteHandler]:
+    """Make the route; unless it is open to everybody, it needs a token with ``api:admin``."""
+    access: dict[str, Any] = (
+        {"opt": {EXCLUDE: True}, "security": [{}]}
+        if is_open
+        else {"guards": [require_scopes], "opt": {"scope": "api:admin"}}
+    )
+
+    @post(
+        "/oauth/register",
+        status_code=201,
+        request_max_body_size=MAX_FORM_BYTES,
+        summary="Register a client",
+        tags=["auth"],
+        **access,
+    )
+    async def register(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+        """Register a client: a JSON object with the members of RFC 7591 section 2."""
+        try:
+            content = await registration.register(await request.body(), origin_of(request))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the answer has the shape of RFC 7591
+            return cast("Response[dict[str, Any]]", render_oauth_error(error))
+        return Response(content, status_code=201, headers=NO_STORE)
+
+    return [register]
