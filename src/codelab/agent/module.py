@@ -12,6 +12,7 @@ from codelab.agent.agents import load_agents
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
 from codelab.agent.explaining import read_policy
+from codelab.agent.grants import GrantService
 from codelab.agent.log import EventLog
 from codelab.agent.providers import create_client
 from codelab.agent.providers.retry import RetryPolicy
@@ -110,6 +111,7 @@ class AgentModule(InitPlugin):
             Job("leases", settings.lease_seconds / 3, self.runner.keep_leases),
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents)
+        self.grants = GrantService(self.database)
         self.queue = QueueService(self.database, transitions)
         self.approvals = ApprovalService(self.database, calls, self.runner, agents, self.policy)
         self.turns = TurnService(
@@ -136,6 +138,7 @@ class AgentModule(InitPlugin):
             "commands": Provide(lambda: self.commands, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
+            "grants": Provide(lambda: self.grants, sync_to_thread=False),
             "policy": Provide(lambda: self.policy, sync_to_thread=False),
             "log": Provide(lambda: self.log, sync_to_thread=False),
             "readers": Provide(lambda: self.readers, sync_to_thread=False),

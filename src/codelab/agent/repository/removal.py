@@ -10,6 +10,7 @@ from codelab.agent.models import (
     AgentContext,
     AgentSwitch,
     FoldedRange,
+    Grant,
     Message,
     PendingApproval,
     Session,
@@ -50,6 +51,7 @@ def _child(model: type[Any], key: str) -> Child:
 CHILDREN = (
     _child(AgentSwitch, "id"),
     _child(PendingApproval, "id"),
+    _child(Grant, "db_id"),
     _child(ToolCall, "db_id"),
     _child(Message, "id"),
     _child(Turn, "db_id"),

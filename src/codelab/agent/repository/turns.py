@@ -22,6 +22,7 @@ __all__ = (
     "end",
     "find",
     "find_active",
+    "find_by_key",
     "find_call",
     "find_open",
     "list_marked",
@@ -89,6 +90,11 @@ async def find(db: AsyncSession, session_db_id: int, turn_id: str) -> Row[Any] |
     """Return a turn of a session, whatever its state."""
     found = await db.execute(select(turns).where(turns.c.session_db_id == session_db_id, turns.c.id == turn_id))
     return found.first()
+
+
+async def find_by_key(db: AsyncSession, turn_db_id: int) -> Row[Any] | None:
+    """Return a turn by its internal key."""
+    return (await db.execute(select(turns).where(turns.c.db_id == turn_db_id))).first()
 
 
 async def list_queued(db: AsyncSession, session_db_id: int) -> list[Row[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar import Router
 
-from codelab.agent.routes import agents, events, policy, sessions, socket, turns
+from codelab.agent.routes import agents, events, grants, policy, sessions, socket, turns
 from codelab.agent.routes.common import provide_once, provide_principal
 from codelab.identity import require_scopes
 
@@ -20,6 +20,7 @@ def router() -> Router:
             *sessions.HANDLERS,
             *turns.HANDLERS,
             *policy.HANDLERS,
+            *grants.HANDLERS,
             *events.HANDLERS,
             *socket.HANDLERS,
         ],

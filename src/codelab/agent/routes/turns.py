@@ -90,7 +90,14 @@ async def decide_approval(
 ) -> Approval:
     """Take a person's decision."""
     return await approvals.decide(
-        principal, session_id, approval_id, data.decision, data.modified_arguments, data.feedback, once
+        principal,
+        session_id,
+        approval_id,
+        data.decision,
+        data.modified_arguments,
+        data.feedback,
+        once,
+        grant=data.grant,
     )
 
 

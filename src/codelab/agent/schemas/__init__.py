@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from codelab.agent.schemas.agents import AgentContextInfo, AgentInfo, AgentList, ContextAnswer, Switch, SwitchRequest
 from codelab.agent.schemas.approvals import Approval, ApprovalList, Decision
+from codelab.agent.schemas.grants import Grant, GrantList, GrantPreview, GrantRequest, PastCall, PreviewRequest
 from codelab.agent.schemas.history import EventPage, History, HistoryMessage, LoggedEvent
 from codelab.agent.schemas.policy import Call, Explanation
 from codelab.agent.schemas.sessions import ActiveTurn, NewSession, SessionChange, SessionInfo, SessionList
@@ -37,12 +38,18 @@ __all__ = (
     "Decision",
     "EventPage",
     "Explanation",
+    "Grant",
+    "GrantList",
+    "GrantPreview",
+    "GrantRequest",
     "History",
     "HistoryMessage",
     "LoggedEvent",
     "MessageAccepted",
     "NewMessage",
     "NewSession",
+    "PastCall",
+    "PreviewRequest",
     "Queue",
     "QueuedTurn",
     "SessionChange",
