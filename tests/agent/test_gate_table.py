@@ -213,6 +213,8 @@ def test_who_walks_to_what_is_denied_is_asked(tool: str, arguments: dict[str, An
     assert (decision.effect, decision.reason) == ("ask", "This may come to what is denied: secret")
     assert effect(policy, "list_files", path="src") == "allow"
     assert effect(policy, "execute_command", command="pytest tests") == "allow"
+    assert effect(policy, "execute_command", command="cat secrets/x") == "allow"
+    assert effect(policy, "execute_command", command="cat secrets/x", cwd="config") == "deny"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 REPLAYED = "Idempotent-Replayed"
 #: These change nothing, so they need no key.
-ONLY_READING = {"/api/v1/policy/explain"}
+ONLY_READING = {
+    "/api/v1/policy/explain",
+    "/api/v1/sessions/{session_id}/approvals/{approval_id}/grant-preview",
+}
 
 
 async def post(person: Person, url: str, body: Any, key: str) -> httpx2.Response:

@@ -78,12 +78,14 @@ TEXTS: dict[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/api/v1/sessions/{session_id}/tool-results"): ("call_id",),
     ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}"): ("decision", "feedback"),
     ("POST", "/api/v1/agents/{session_id}/switch"): ("target_agent", "reason"),
+    ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}/grant-preview"): ("scope",),
     ("POST", "/api/v1/policy/explain"): ("agent", "tool"),
 }
 OBJECTS: dict[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/api/v1/sessions"): ("metadata",),
     ("PATCH", "/api/v1/sessions/{session_id}"): ("metadata",),
     ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}"): ("modified_arguments",),
+    ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}/grant-preview"): ("modified_arguments",),
     ("POST", "/api/v1/policy/explain"): ("arguments",),
 }
 REQUIRED: dict[tuple[str, str], tuple[str, ...]] = {
@@ -91,6 +93,7 @@ REQUIRED: dict[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/api/v1/sessions/{session_id}/tool-results"): ("call_id",),
     ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}"): ("decision",),
     ("POST", "/api/v1/agents/{session_id}/switch"): ("target_agent",),
+    ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}/grant-preview"): ("scope",),
     ("POST", "/api/v1/policy/explain"): ("agent", "tool", "arguments"),
 }
 

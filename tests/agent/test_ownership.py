@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 PUBLIC = {"/api/v1/health"}
 SCOPES = {
     ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}"): "approvals:decide",
+    ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}/grant-preview"): "api:read",
     ("POST", "/api/v1/policy/explain"): "api:read",
 }
 
@@ -101,7 +102,8 @@ async def test_a_token_that_reads_and_writes_may_use_every_route(running: Runnin
         answer = await ada.http.request(route.method, route.url(session_id=session), json=route.body)
         answered[f"{route.method} {route.path}"] = answer.status_code
 
-    naming = ("approvals/", "tool-calls/", "tool-results", "images/")  # what names something that is not there
+    # what names something that is not there
+    naming = ("approvals/{approval_id}", "grant-preview", "tool-calls/", "tool-results", "images/")
     assert {status for name, status in answered.items() if any(part in name for part in naming)} == {404}
     assert {status for status in answered.values() if status >= 400} == {404}
     assert len([status for status in answered.values() if status == 404]) == len(naming)

@@ -38,7 +38,7 @@ async def fill(server: Running) -> None:
     await ada.say(decided, "create hello.py that prints hi")
     waiting = await ada.until(decided, "turn.waiting")
     (approval,) = [event.data for event in waiting if event.type == "approval.requested"]
-    await ada.decide(decided, approval["approval_id"], "approve")
+    await ada.decide(decided, approval["approval_id"], "approve", grant={"scope": "agent", "times": 3})
     call = (await ada.until(decided, "tool.requested"))[-1].data
     claim = f"/api/v1/sessions/{decided}/tool-calls/{call['call_id']}/claim"
     assert (await ada.http.post(claim, json={"client_id": "me"})).is_success

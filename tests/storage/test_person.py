@@ -53,6 +53,7 @@ def people(
         agent.execute("INSERT INTO session_counters VALUES (?, 1), (?, 1)", (ada, bob))
         agent.execute("UPDATE sessions SET owner_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
         agent.execute("UPDATE kept_answers SET owner_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
+        agent.execute("UPDATE grants SET owner_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
         agent.execute("UPDATE sessions SET deleted_at = NULL")
         for name, which, owner in (("only-ada", "min", ada), ("shared", "max", ada), ("shared", "max", bob)):
             key = f"(SELECT {which}(db_id) FROM sessions WHERE owner_id = ?)"  # noqa: S608 - our own

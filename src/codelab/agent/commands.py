@@ -52,6 +52,7 @@ class Commands:
                 command.modified_arguments,
                 command.feedback,
                 once,
+                grant=command.grant,
             )
         principal.require(WRITE)
         turns = self._turns

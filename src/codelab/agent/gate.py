@@ -39,7 +39,9 @@ class Verdict(msgspec.Struct, frozen=True):
     trace: tuple[Step, ...] = ()
 
 
-def check_call(agent: Agent, tool: str, arguments: str, policy: Policy = BUILT_IN_ONLY) -> Verdict:
+def check_call(
+    agent: Agent, tool: str, arguments: str, policy: Policy = BUILT_IN_ONLY, grants: tuple[Rule, ...] = ()
+) -> Verdict:
     """Judge a call as the model wrote it."""
     if tool not in TOOLS or tool not in agent.tools:
         return _refuse("agent", agent, tool, f"The agent {agent.name} does not have the tool {tool}.", arguments)
@@ -47,7 +49,7 @@ def check_call(agent: Agent, tool: str, arguments: str, policy: Policy = BUILT_I
         checked = check_arguments(tool, arguments)
     except InvalidArguments as error:
         return _refuse("schema", agent, tool, f"Invalid arguments for {tool}: {error}", arguments)
-    return _judge(agent, tool, checked, policy)
+    return _judge(agent, tool, checked, policy, grants)
 
 
 def check_edit(agent: Agent, tool: str, arguments: dict[str, Any], policy: Policy = BUILT_IN_ONLY) -> Verdict:
@@ -65,7 +67,9 @@ def digest(session_id: str, agent: str, tool: str, arguments: dict[str, Any]) ->
     return hashlib.sha256(canonical_json(bound).encode()).hexdigest()
 
 
-def _judge(agent: Agent, tool: str, arguments: dict[str, Any], policy: Policy) -> Verdict:
+def _judge(
+    agent: Agent, tool: str, arguments: dict[str, Any], policy: Policy, grants: tuple[Rule, ...] = ()
+) -> Verdict:
     if (pattern := agent.path_rules.get(tool)) is not None:
         path = posixpath.normpath(str(arguments.get("path", "")).replace("\\", "/"))
         if pattern.fullmatch(path) is None:
@@ -73,7 +77,7 @@ def _judge(agent: Agent, tool: str, arguments: dict[str, Any], policy: Policy) -
                 f"The agent {agent.name} may use {tool} only on paths that match {pattern.pattern}; {path} does not."
             )
             return Verdict("deny", reason, arguments, _step("agent", agent, tool, reason))
-    decision = policy.decide(agent.name, tool, arguments)
+    decision = policy.decide(agent.name, tool, arguments, grants=grants)
     return Verdict(decision.effect, decision.reason, arguments, decision.trace)
 
 

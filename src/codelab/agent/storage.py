@@ -19,7 +19,7 @@ SCHEMA = ModuleSchema(
 )
 STORAGE = ModuleStorage(
     schema=SCHEMA,
-    person_roots=(Root("sessions", "owner_id"), Root("session_counters", "owner_id"), Root("kept_answers", "owner_id")),
+    person_roots=tuple(Root(table, "owner_id") for table in ("sessions", "session_counters", "kept_answers", "grants")),
     session_root=Root("sessions", "id"),
     checks=CHECKS,
 )

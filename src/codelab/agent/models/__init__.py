@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from codelab.agent.models.answers import KeptAnswer
 from codelab.agent.models.base import AgentBase
+from codelab.agent.models.grants import Grant
 from codelab.agent.models.log import FoldedRange, SessionEvent
 from codelab.agent.models.messages import Message, MessageImage
 from codelab.agent.models.sessions import AgentContext, AgentSwitch, Session, SessionCounter
@@ -21,6 +22,7 @@ __all__ = (
     "AgentSwitch",
     "ContextSummary",
     "FoldedRange",
+    "Grant",
     "KeptAnswer",
     "Message",
     "MessageImage",

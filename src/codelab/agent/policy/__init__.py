@@ -7,6 +7,20 @@ from __future__ import annotations
 
 from codelab.agent.policy.decision import Decision, Policy, Step
 from codelab.agent.policy.file import load_rules
+from codelab.agent.policy.granting import NotGrantable, exact_rule
+from codelab.agent.policy.matching import matches
 from codelab.agent.policy.rules import BUILT_IN, Effect, Layer, Rule
 
-__all__ = ("BUILT_IN", "Decision", "Effect", "Layer", "Policy", "Rule", "Step", "load_rules")
+__all__ = (
+    "BUILT_IN",
+    "Decision",
+    "Effect",
+    "Layer",
+    "NotGrantable",
+    "Policy",
+    "Rule",
+    "Step",
+    "exact_rule",
+    "load_rules",
+    "matches",
+)

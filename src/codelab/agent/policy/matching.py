@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from codelab.agent.policy.calls import Call
 from codelab.agent.policy.commands import begins_with
 from codelab.agent.policy.paths import allows_path, forbids_path, may_reach, why_not_plain
 from codelab.agent.tools import IDEMPOTENT
 
 if TYPE_CHECKING:
-    from codelab.agent.policy.calls import Call
     from codelab.agent.policy.rules import Rule
 
-__all__ = ("Match", "concerns", "match")
+__all__ = ("Match", "concerns", "match", "matches")
 
 
 class Match(NamedTuple):
@@ -31,6 +31,12 @@ NO = Match(matched=False)
 def concerns(rule: Rule, call: Call) -> bool:
     """Tell whether a rule is about this agent and this tool at all."""
     return fnmatchcase(call.agent, rule.agent) and fnmatchcase(call.tool, rule.tool)
+
+
+def matches(rule: Rule, agent: str, tool: str, arguments: dict[str, Any]) -> bool:
+    """Tell whether a rule matches a call for certain."""
+    call = Call(agent, tool, arguments)
+    return concerns(rule, call) and match(rule, call).matched
 
 
 def match(rule: Rule, call: Call) -> Match:

@@ -67,8 +67,6 @@ def read_path(path: str) -> tuple[Reading, ...] | None:
 
 def allows_path(pattern: str, path: str, *, itself: bool, exact: bool) -> bool:
     """Tell whether an allow covers a plain path; ``itself`` when ``src/**`` is to cover ``src`` as well."""
-    if why_not_plain(path) is not None:
-        return False
     if exact:
         return path == pattern
     wanted, parts = pattern.split("/"), () if path == "." else tuple(path.split("/"))

@@ -26,6 +26,7 @@ __all__ = (
     "end",
     "find",
     "find_active",
+    "find_by_key",
     "find_call",
     "find_newest",
     "find_open",
@@ -116,6 +117,11 @@ async def find(db: AsyncSession, session_db_id: int, turn_id: str) -> Row[Any] |
     """Return a turn of a session, whatever its state."""
     found = await db.execute(_FIND, {"session": session_db_id, "turn": turn_id})
     return found.first()
+
+
+async def find_by_key(db: AsyncSession, turn_db_id: int) -> Row[Any] | None:
+    """Return a turn by its internal key."""
+    return (await db.execute(select(turns).where(turns.c.db_id == turn_db_id))).first()
 
 
 async def find_newest(db: AsyncSession, session_db_id: int) -> Row[Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar import Router
 
-from codelab.agent.routes import agents, events, policy, sessions, socket, turns
+from codelab.agent.routes import agents, events, grants, policy, sessions, socket, turns
 from codelab.agent.routes.common import AgentRequest
 from codelab.identity import require_scopes
 
@@ -21,6 +21,7 @@ def router(*, max_message_body: int) -> Router:
             *turns.HANDLERS,
             Router("/", route_handlers=turns.MESSAGE_HANDLERS, request_max_body_size=max_message_body),
             *policy.HANDLERS,
+            *grants.HANDLERS,
             *events.HANDLERS,
             *socket.HANDLERS,
         ],

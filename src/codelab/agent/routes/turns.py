@@ -104,6 +104,7 @@ async def decide_approval(
         data.modified_arguments,
         data.feedback,
         request.once,
+        grant=data.grant,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from codelab.agent.schemas.agents import AgentContextInfo, AgentInfo, AgentList, ContextAnswer, Switch, SwitchRequest
 from codelab.agent.schemas.approvals import Approval, ApprovalList, Decision
 from codelab.agent.schemas.context import ContextMessage, ContextView, Summary
+from codelab.agent.schemas.grants import Grant, GrantList, GrantPreview, GrantRequest, PastCall, PreviewRequest
 from codelab.agent.schemas.history import EventPage, History, HistoryMessage, LoggedEvent
 from codelab.agent.schemas.images import MAX_IMAGES, ImageInfo, NewImage
 from codelab.agent.schemas.models import ModelInfo, ModelList, ModelPrices
@@ -45,6 +46,10 @@ __all__ = (
     "Decision",
     "EventPage",
     "Explanation",
+    "Grant",
+    "GrantList",
+    "GrantPreview",
+    "GrantRequest",
     "History",
     "HistoryMessage",
     "ImageInfo",
@@ -56,6 +61,8 @@ __all__ = (
     "NewImage",
     "NewMessage",
     "NewSession",
+    "PastCall",
+    "PreviewRequest",
     "Queue",
     "QueuedTurn",
     "SessionChange",

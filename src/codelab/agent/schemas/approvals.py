@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import msgspec
 from msgspec import Meta
 
+from codelab.agent.schemas.grants import Grant, GrantRequest
 from codelab.text import Input
 
 if TYPE_CHECKING:
@@ -29,10 +30,14 @@ class Decision(Input):
     decision: DecisionWord
     modified_arguments: dict[str, Any] | None = None
     feedback: str | None = None
+    grant: GrantRequest | None = None
 
 
 class Approval(msgspec.Struct):
-    """A question to a person, or how it was decided; ``request_id`` is the reference's name of ``approval_id``."""
+    """A question to a person, or how it was decided; ``request_id`` is the reference's name of ``approval_id``.
+
+    ``grant`` is what was granted beside the decision, in the answer to it.
+    """
 
     approval_id: str
     request_id: str
@@ -50,6 +55,7 @@ class Approval(msgspec.Struct):
     decided_by: str | None
     feedback: str | None
     modified_arguments: dict[str, Any] | None
+    grant: Grant | None = None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Self:

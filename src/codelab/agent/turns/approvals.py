@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from codelab.agent import gate
+from codelab.agent.grants import make_grant
 from codelab.agent.idempotency import write_once
 from codelab.agent.ownership import PUBLIC_ID, require_session
 from codelab.agent.repository import approvals, claims, turns
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from codelab.agent.agents import Agent
     from codelab.agent.idempotency import Once
     from codelab.agent.policy import Policy
+    from codelab.agent.schemas import GrantRequest
     from codelab.agent.turns.calls import CallTransitions
     from codelab.agent.turns.runner import Runner
     from codelab.agent.turns.transitions import Transitions
@@ -63,16 +65,22 @@ class ApprovalService:
         modified: dict[str, Any] | None,
         feedback: str | None,
         once: Once | None = None,
+        *,
+        grant: GrantRequest | None = None,
     ) -> Approval:
-        """Take a person's decision about a call, or about a turn at a limit, once, by compare-and-set.
+        """Take a person's decision about a call, or about a turn at a limit, and what they grant beside it.
+
+        It is taken once, by compare-and-set.
 
         Raises:
-            BadRequest: the modified arguments are missing, do not fit the tool, or the policy denies them; or it is
-                an edit of a limit.
+            BadRequest: the modified arguments are missing, do not fit the tool, or the policy denies them; it is an
+                edit of a limit; or what was decided cannot be granted.
             NotFound: no such session of this person, or no such approval in it.
             Conflict: it was decided already; the decision is in the problem's member ``approval``. Or the policy
                 has changed since it was asked, and denies it.
         """
+        if decision == "reject" and grant is not None:
+            raise BadRequest("grant: is not for reject", field="grant")
 
         async def unit(tx: Transaction) -> Approval:
             session = await require_session(tx.session, principal, session_id)
@@ -91,6 +99,11 @@ class ApprovalService:
                 arguments = self._check_edit(row, modified)
             elif decision == "approve" and row.request_type != approvals.LIMIT:
                 self._check_again(row, arguments)
+            turn = await turns.find_active(tx.session, row.session_db_id)
+            assert turn is not None
+            given = None
+            if grant is not None:
+                given = await make_grant(tx, principal, session, row, turn, arguments, grant)
             status = "rejected" if decision == "reject" else "approved"
             await approvals.resolve(
                 tx.session,
@@ -101,12 +114,14 @@ class ApprovalService:
                 feedback=feedback,
                 arguments=canonical_json(arguments),
             )
-            await self._carry_out(tx, row, status, decision, arguments, feedback, principal)
+            await self._carry_out(tx, turn, row, status, decision, arguments, feedback, principal)
             final = await approvals.find(tx.session, session.db_id, approval_id)
             assert final is not None
-            return Approval.from_row(final)
+            return msgspec.structs.replace(Approval.from_row(final), grant=given)
 
         route, values = ("approvals", session_id, approval_id), [decision, modified, feedback]
+        if grant is not None:
+            values.append(msgspec.to_builtins(grant))
         return await write_once(self._database, once, principal, route, values, unit, Approval)
 
     def _check_edit(self, row: Row[Any], modified: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +144,7 @@ class ApprovalService:
     async def _carry_out(
         self,
         tx: Transaction,
+        turn: Row[Any],
         row: Row[Any],
         status: str,
         decision: str,
@@ -136,8 +152,6 @@ class ApprovalService:
         feedback: str | None,
         principal: Principal,
     ) -> None:
-        turn = await turns.find_active(tx.session, row.session_db_id)
-        assert turn is not None
         await self._calls.tell_resolved(
             tx, turn, row, status, decision, arguments, feedback=feedback, decided_by=principal.subject
         )

@@ -80,8 +80,10 @@ class CallTransitions:
         answer: Answer,
         call: ToolCall,
         verdict: gate.Verdict,
+        *,
+        approval_id: str | None = None,
     ) -> None:
-        """Give one call its first state: asked, requested, or answered here."""
+        """Give one call its first state: asked, requested, or answered here; a grant came from ``approval_id``."""
         arguments = canonical_json(verdict.arguments)
         state = "awaiting_approval" if verdict.effect == "ask" else "requested"
         await turns.add_call(
@@ -103,7 +105,7 @@ class CallTransitions:
         elif verdict.effect == "ask":
             await self.ask(tx, session, turn, answer.agent, call.id, row.tool_name, verdict.arguments, verdict.reason)
         else:
-            await self.request(tx, turn, row, verdict.arguments, approval_id=None)
+            await self.request(tx, turn, row, verdict.arguments, approval_id=approval_id)
 
     async def _hand_over(self, tx: Transaction, turn: Row[Any], call: Row[Any], arguments: dict[str, Any]) -> None:
         session = await sessions.find_by_key(tx.session, turn.session_db_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from codelab.agent import gate
+from codelab.agent.grants import judge_calls
 from codelab.agent.providers import ReasoningBuffer, ReasoningDelta
 from codelab.agent.repository import approvals, events, messages, turns, usage
 from codelab.agent.schemas import CallUsage, TotalUsage
@@ -105,7 +105,7 @@ class Transitions:
                 tx, session.db_id, self._started(turn, agent, answer.model, answer.message_id)
             )
             await self._add_answer(tx, turn, last, agent, answer.model, answer.message_id)
-        verdicts = [gate.check_call(self._agents[agent], call.name, call.arguments, self._policy) for call in calls]
+        judged = await judge_calls(tx, self._policy, self._agents[agent], session, turn, calls)
         completed = {
             "message_id": answer.message_id,
             "turn_id": turn.id,
@@ -116,7 +116,7 @@ class Transitions:
             "status": "completed",
             "tool_calls": [
                 {"call_id": call.id, "tool_name": call.name, "arguments": verdict.arguments}
-                for call, verdict in zip(calls, verdicts, strict=True)
+                for call, (verdict, _) in zip(calls, judged, strict=True)
             ],
             "usage": answer.usage,
         }
@@ -145,8 +145,8 @@ class Transitions:
             await turns.end(tx.session, turn.db_id, "completed")
             await self._log.append(tx, session.db_id, ("turn.completed", done))
             return False
-        for call, verdict in zip(calls, verdicts, strict=True):
-            await self._calls.admit(tx, session, turn, answer, call, verdict)
+        for call, (verdict, approval_id) in zip(calls, judged, strict=True):
+            await self._calls.admit(tx, session, turn, answer, call, verdict, approval_id=approval_id)
         return await self._wait_or_go_on(tx, turn)
 
     async def _wait_or_go_on(self, tx: Transaction, turn: Row[Any]) -> bool:
