@@ -6,7 +6,7 @@ from litestar import Router
 
 from codelab.agent.routes import agents, events, sessions, socket, turns
 from codelab.agent.routes.common import AgentRequest
-from codelab.identity import require_scopes
+from codelab.identity import RequireScopes
 
 __all__ = ("router",)
 
@@ -22,7 +22,7 @@ def router() -> Router:
             *events.HANDLERS,
             *socket.HANDLERS,
         ],
-        guards=[require_scopes],
+        middleware=[RequireScopes()],
         request_class=AgentRequest,
         tags=["agent"],
     )
