@@ -62,8 +62,9 @@ class _FileReader(Reader):
     @contextlib.asynccontextmanager
     async def peek(self) -> AsyncIterator[AsyncSession]:
         """Open a session, see ``Database.peek``."""
-        kept = self._kept or await self._connect()
-        self._kept = None
+        kept, self._kept = self._kept, None
+        if kept is None:
+            kept = await self._connect()
         usable = True
         try:
             yield cast("AsyncSession", InlineSession(kept.synchronous))
