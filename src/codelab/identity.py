@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
 
 from codelab.errors import Forbidden, Unauthenticated
 
 if TYPE_CHECKING:
-    from litestar.connection import ASGIConnection
-    from litestar.handlers.base import BaseRouteHandler
+    from litestar.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ("SCOPES", "Principal", "challenge", "require_scopes")
+__all__ = ("SCOPES", "Principal", "RequireScopes", "challenge")
 
 #: Every scope that codelab knows, with what it permits (RFC 6749 section 3.3).
 SCOPES = {
@@ -55,18 +56,25 @@ def challenge(error: str | None = None, description: str | None = None, scope: s
     return {"WWW-Authenticate": f"Bearer {params}".rstrip()}
 
 
-async def require_scopes(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Guard a route: ``opt["scope"]``, or ``api:read`` for GET and ``api:write`` for every other method.
+class RequireScopes(ASGIMiddleware):
+    """Let only those in whose token has a scope: ``opt["scope"]``, or by method ``api:read`` or ``api:write``.
 
-    A coroutine, since Litestar would run a plain function in a thread for every request.
-
-    Raises:
-        Unauthenticated: nobody is logged in.
-        Forbidden: the token lacks the scope (RFC 6750 ``insufficient_scope``).
+    Not a guard: Litestar copies the whole handler for each guard of each request.
     """
-    principal = connection.scope.get("user")
-    if not isinstance(principal, Principal):
-        raise Unauthenticated("This needs an access token.", headers=challenge())
-    method = connection.scope.get("method", "GET")
-    needed: str = handler.opt.get("scope") or ("api:read" if method in {"GET", "HEAD", "OPTIONS"} else "api:write")
-    principal.require(needed)
+
+    scopes = (ScopeType.HTTP, ScopeType.WEBSOCKET)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """Serve one connection.
+
+        Raises:
+            Unauthenticated: nobody is logged in.
+            Forbidden: the token lacks the scope (RFC 6750 ``insufficient_scope``).
+        """
+        principal = scope.get("user")
+        if not isinstance(principal, Principal):
+            raise Unauthenticated("This needs an access token.", headers=challenge())
+        method = scope.get("method", "GET")
+        needed = scope["route_handler"].opt.get("scope")
+        principal.require(needed or ("api:read" if method in {"GET", "HEAD", "OPTIONS"} else "api:write"))
+        await next_app(scope, receive, send)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+import gc
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
@@ -61,6 +62,20 @@ class TestPeek:
             assert await first.scalar(text(_NUMBERS)) == 1
         async with database.peek() as session:
             assert await session.scalar(text(_NUMBERS)) == 1
+
+    async def test_many_at_once_lose_no_connection(self, database: Database) -> None:
+        """Also when all come before there is a connection to look with, the pool has every one of them in the end."""
+
+        async def look() -> int:
+            async with database.peek() as session:
+                return int(await session.scalar(text(_NUMBERS)))
+
+        assert await asyncio.gather(*(look() for _ in range(40))) == [1] * 40
+        assert await asyncio.gather(*(look() for _ in range(40))) == [1] * 40
+        await database.stop()
+        pool: Any = database.engine.pool
+        assert pool.checkedout() == 0
+        gc.collect()  # one that was lost would be found now, with a warning
 
     async def test_it_can_be_used_after_an_error(self, database: Database) -> None:
         """A statement that the database refuses, or a caller who gives up, spoils nothing for the next."""

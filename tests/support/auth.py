@@ -18,7 +18,7 @@ from codelab.auth.repository.clients import insert_client_if_absent
 from codelab.auth.scopes import SCOPES
 from codelab.auth.tokens import hash_token
 from codelab.db import new_id, now
-from codelab.identity import Principal, require_scopes
+from codelab.identity import Principal, RequireScopes
 from codelab.problems import EXCEPTION_HANDLERS
 from codelab.telemetry import Metrics, Observer
 from tests.support.apps import talking
@@ -40,7 +40,7 @@ CHEAP = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1)
 FORM = "application/x-www-form-urlencoded"
 
 
-@get("/me", guards=[require_scopes], sync_to_thread=False)
+@get("/me", middleware=[RequireScopes()], sync_to_thread=False)
 def _me(request: Request[Principal, Any, Any]) -> Principal:
     return request.user
 
@@ -120,7 +120,7 @@ class RunningAuth:
 async def running_auth(
     settings: AuthSettings, local_secret: str | None = None, hasher: PasswordHasher = CHEAP, issuer: str = ISSUER
 ) -> AsyncIterator[RunningAuth]:
-    """Start an application that has nothing but module ``auth``, one route with a guard and one without."""
+    """Start an application that has nothing but module ``auth``, one route that needs a token and one that does not."""
     module = AuthModule(settings, issuer=issuer, local_secret=local_secret)
     module._passwords._hasher = hasher
     app = Litestar(

@@ -63,7 +63,8 @@ class Database:
         self._claim: ServingClaim | None = None
         self._watch: asyncio.Task[None] | None = None
         self._writer = Writer(writing(self.engine))
-        self._reader = make_reader(self.engine, (limits or Limits()).pool_size)
+        self._limits = limits or Limits()
+        self._reader = make_reader(self.engine, self._limits.pool_size)
 
     async def start(self, wait: float, *, alone: bool = False) -> None:
         """Wait for the server, migrate, and start to take writes.
@@ -106,6 +107,7 @@ class Database:
             await self._claim.release()
             self._claim = None
         await self._reader.close()
+        self._reader = make_reader(self.engine, self._limits.pool_size)
         await self.engine.dispose()
 
     async def write(self, unit: Callable[[Transaction], Awaitable[T]]) -> T:

@@ -29,6 +29,7 @@ class Reader:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._closed = False
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -41,7 +42,8 @@ class Reader:
         return self.read()
 
     async def close(self) -> None:
-        """Give back what is kept."""
+        """Give back what is kept, now or when it is not used any more."""
+        self._closed = True
 
 
 class _Kept(NamedTuple):
@@ -62,8 +64,9 @@ class _FileReader(Reader):
     @contextlib.asynccontextmanager
     async def peek(self) -> AsyncIterator[AsyncSession]:
         """Open a session, see ``Database.peek``."""
-        kept = self._kept or await self._connect()
-        self._kept = None
+        kept, self._kept = self._kept, None
+        if kept is None:
+            kept = await self._connect()
         usable = True
         try:
             yield cast("AsyncSession", InlineSession(kept.synchronous))
@@ -71,14 +74,19 @@ class _FileReader(Reader):
             usable = False
             raise
         finally:
-            if usable and self._kept is None:
+            await self._put_back(kept, usable=usable)
+
+    async def _put_back(self, kept: _Kept, *, usable: bool) -> None:
+        with contextlib.suppress(DBAPIError):
+            if usable and self._kept is None and not self._closed:
                 kept.synchronous.rollback()
                 self._kept = kept
-            else:
-                await _give_back(kept)
+                return
+        await _give_back(kept)
 
     async def close(self) -> None:
         """Give back what is kept."""
+        self._closed = True
         kept, self._kept = self._kept, None
         if kept is not None:
             await _give_back(kept)
@@ -118,13 +126,14 @@ class _ServerReader(Reader):
                 await connection.rollback()
                 usable = True
             finally:
-                if usable and len(self._idle) < self._room:
+                if usable and len(self._idle) < self._room and not self._closed:
                     self._idle.append(connection)
                 else:
                     await connection.close()
 
     async def close(self) -> None:
         """Give back what is kept."""
+        self._closed = True
         while self._idle:
             await self._idle.pop().close()
 

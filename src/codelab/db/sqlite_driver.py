@@ -17,6 +17,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_dbapi,
     SQLiteDialect_aiosqlite,
 )
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.util import await_only
 
 if TYPE_CHECKING:
@@ -147,10 +148,19 @@ class _Dbapi(AsyncAdapt_aiosqlite_dbapi):
         return _Connection(self, made._connection)  # noqa: SLF001 - the connection of aiosqlite that it wraps
 
 
+class _Compiler(SQLiteCompiler):
+    """Write the hints of statements (``INDEXED BY``), which SQLAlchemy knows for other databases only."""
+
+    def get_from_hint_text(self, table: Any, text: str | None) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return what is written after a table's name."""
+        return text
+
+
 class Dialect(SQLiteDialect_aiosqlite):
     """SQLite through aiosqlite."""
 
     supports_statement_cache = True
+    statement_compiler = _Compiler
 
     @classmethod
     def import_dbapi(cls) -> AsyncAdapt_aiosqlite_dbapi:

@@ -6,7 +6,7 @@ from litestar import Router
 
 from codelab.agent.routes import agents, events, grants, policy, sessions, socket, turns
 from codelab.agent.routes.common import AgentRequest
-from codelab.identity import require_scopes
+from codelab.identity import RequireScopes
 
 __all__ = ("router",)
 
@@ -25,7 +25,7 @@ def router(*, max_message_body: int) -> Router:
             *events.HANDLERS,
             *socket.HANDLERS,
         ],
-        guards=[require_scopes],
+        middleware=[RequireScopes()],
         request_class=AgentRequest,
         tags=["agent"],
     )

@@ -32,7 +32,7 @@ class AgentRequest(CodelabRequest):
 
     @property
     def principal(self) -> Principal:
-        """The caller; the guard has proven that there is one."""
+        """The caller; ``RequireScopes`` has proven that there is one."""
         return cast("Principal", self.scope["user"])
 
     @property
