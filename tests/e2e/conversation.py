@@ -211,12 +211,13 @@ async def conversing(line: Line, plays: dict[Talk, Play]) -> AsyncIterator[Calla
         stack.push_async_callback(line.close)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         following = [tasks.create_task(talk.follow()) for talk in plays]
-        performing = [tasks.create_task(talk.perform(play)) for talk, play in plays.items()]
+        performing = {tasks.create_task(talk.perform(play)): talk for talk, play in plays.items()}
 
         async def finish(patience: float) -> None:
             line.ending = True
-            async with asyncio.timeout(patience):
-                await asyncio.gather(*performing)
+            _, stuck = await asyncio.wait(performing, timeout=patience)
+            last = {plays[talk].__name__: talk.seen[-2:] for talk in (performing[task] for task in stuck)}
+            assert not stuck, f"nothing comes any more after {last}"
             for task in following:
                 task.cancel()
 
