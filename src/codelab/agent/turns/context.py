@@ -91,8 +91,8 @@ class ContextBuilder:
         if self._summariser is not None:
             context = await self._shorten(turn, context, self._summariser)
         window = context.window(self._limits.tool_output_chars)
-        async with self._database.read() as db:
-            images = await read_images(db, await choose_images(db, session.db_id, turn.db_id, window))
+        shown = await choose_images(self._database, session.db_id, turn.db_id, window)
+        images = await read_images(self._database, shown)
         return ModelRequest(
             model=context.model,
             messages=context.messages(window, images),
@@ -105,8 +105,7 @@ class ContextBuilder:
         """Tell what a model would be sent for a turn now."""
         context = await self._read(session, turn_db_id, agent)
         window = context.window(self._limits.tool_output_chars)
-        async with self._database.read() as db:
-            images = name_images(await choose_images(db, session.db_id, turn_db_id, window))
+        images = name_images(await choose_images(self._database, session.db_id, turn_db_id, window))
         messages = context.messages(window, images)
         tokens = round(measure(messages, context.tools) / self._ratios.of(context.model))
         return ContextView.of(session.id, tokens, self._limits.input_tokens, context.summary, messages)

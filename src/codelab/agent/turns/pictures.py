@@ -14,9 +14,9 @@ from codelab.agent.schemas import ImageInfo
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
-    from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.agent.turns.window import Window
+    from codelab.db import Database
 
 __all__ = ("choose_images", "infos", "name_images", "read_images")
 
@@ -29,7 +29,7 @@ def infos(row: Row[Any]) -> tuple[ImageInfo, ...]:
     return msgspec.json.decode(row.images, type=tuple[ImageInfo, ...]) if row.images else ()
 
 
-async def choose_images(db: AsyncSession, session_db_id: int, turn_db_id: int, window: Window) -> list[Row[Any]]:
+async def choose_images(database: Database, session_db_id: int, turn_db_id: int, window: Window) -> list[Row[Any]]:
     """Return the messages whose images are sent: those of the current turn, and the newest before it that fit.
 
     Of the turns up to one that a provider refused none are sent: if they were why, the session would never get well.
@@ -39,7 +39,8 @@ async def choose_images(db: AsyncSession, session_db_id: int, turn_db_id: int, w
     earlier = [row for row in rows if row.turn_db_id != turn_db_id]
     if not earlier:
         return chosen
-    refused = await images.find_refused_turn(db, session_db_id, earlier[0].turn_db_id, turn_db_id)
+    async with database.read() as db:
+        refused = await images.find_refused_turn(db, session_db_id, earlier[0].turn_db_id, turn_db_id)
     room = MOST_BYTES - sum(map(_weigh, chosen))
     for row in reversed(earlier):
         room -= _weigh(row)
@@ -53,11 +54,12 @@ def _weigh(row: Row[Any]) -> int:
     return sum(base64_size(image.bytes) for image in infos(row))
 
 
-async def read_images(db: AsyncSession, rows: list[Row[Any]]) -> dict[str, tuple[Image, ...]]:
+async def read_images(database: Database, rows: list[Row[Any]]) -> dict[str, tuple[Image, ...]]:
     """Read the images of messages, by the id of the message."""
     if not rows:
         return {}
-    found = await images.list_of_messages(db, [row.id for row in rows])
+    async with database.read() as db:
+        found = await images.list_of_messages(db, [row.id for row in rows])
     return {
         message_id: tuple(Image(image.media_type, image.data) for image in group)
         for message_id, group in groupby(found, key=lambda image: str(image.message_id))
