@@ -40,7 +40,7 @@ CHEAP = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1)
 FORM = "application/x-www-form-urlencoded"
 
 
-@get("/me", guards=[require_scopes], sync_to_thread=False)
+@get(["/me", "/api/v1/me"], guards=[require_scopes], sync_to_thread=False)
 def _me(request: Request[Principal, Any, Any]) -> Principal:
     return request.user
 
