@@ -205,7 +205,6 @@ async def test_bad_requests(auth: RunningAuth) -> None:
         ({"client_id": ""}, 400, "invalid_request"),
         ({"client_id": "codelab-flutter-app"}, 400, "unauthorized_client"),
         ({"scope": "nonsense"}, 400, "invalid_scope"),
-        ({"scope": "api:admin"}, 400, "invalid_scope"),
         ({"resource": "https://other.example"}, 400, "invalid_target"),
     ):
         answer = await auth.post("/oauth/device_authorization", **({"client_id": TERMINAL_CLIENT_ID} | fields))

@@ -101,7 +101,7 @@ async def test_registered_method_is_the_only_one(auth: RunningAuth) -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"redirect_uris": None}, "invalid_client_metadata"),
+    ({"redirect_uris": None}, "invalid_redirect_uri"),
     ({"redirect_uris": []}, "invalid_redirect_uri"),
     ({"redirect_uris": WEB}, "invalid_client_metadata"),
     ({"redirect_uris": [1]}, "invalid_client_metadata"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from codelab.client.auth import PasswordAccess, check_url
+from codelab.client.auth import Person, ServerAccess, check_url
 from codelab.client.errors import ClientError, LoginError
 
 if TYPE_CHECKING:
@@ -23,20 +23,27 @@ def kept(data: Path) -> dict[str, dict[str, str]]:
     return msgspec.json.decode((data / "credentials.json").read_bytes(), type=dict[str, dict[str, str]])
 
 
-def ada(server: ScriptedServer, data: Path, password: str | None = PASSWORD) -> PasswordAccess:
+def ada(server: ScriptedServer, data: Path, password: str | None = PASSWORD) -> ServerAccess:
     """Make the access of user ada."""
-    return PasswordAccess(server.url, data, username="ada", password=password)
+    return ServerAccess(server.url, data, username="ada", password=password)
+
+
+def asked(name: str) -> Person:
+    """Make a person who types a name, unless it is known, and the password."""
+    return Person(lambda known: (known or name, PASSWORD), tell=print, has_browser=False)
 
 
 class TestLogin:
     async def test_the_password_is_used_once_and_never_kept(self, server: ScriptedServer, data: Path) -> None:
         """A second chat lives on the refresh token, in a file of mode 0600."""
         assert await ada(server, data).token() == "token-1"
-        assert await PasswordAccess(server.url, data).token() == "token-2"
+        assert await ServerAccess(server.url, data).token() == "token-2"
 
         assert [form["grant_type"] for form in server.logins.items] == ["password", "refresh_token"]
         assert server.logins.items[0]["client_id"] == "codelab-flutter-app"
-        assert kept(data) == {server.url: {"username": "ada", "refresh_token": "refresh-2"}}
+        assert kept(data) == {
+            server.url: {"username": "ada", "client_id": "codelab-flutter-app", "refresh_token": "refresh-2"}
+        }
         assert stat.S_IMODE((data / "credentials.json").stat().st_mode) == 0o600
         assert PASSWORD not in (data / "credentials.json").read_text()
 
@@ -66,19 +73,19 @@ class TestLogin:
         """On a terminal the person logs in again."""
         await ada(server, data).token()
         server.refresh_tokens.clear()
-        access = PasswordAccess(server.url, data, ask=lambda name: (name or "ada", PASSWORD))
+        access = ServerAccess(server.url, data, person=asked("ada"))
 
         assert await access.token() == "token-3"
 
     async def test_without_a_terminal_it_says_how_to_log_in(self, server: ScriptedServer, data: Path) -> None:
         """The sentence names the way."""
         with pytest.raises(LoginError, match="--password-stdin"):
-            await PasswordAccess(server.url, data).token()
+            await ServerAccess(server.url, data).token()
 
     async def test_another_name_is_another_login(self, server: ScriptedServer, data: Path) -> None:
         """The kept login of ada is not used for bob."""
         await ada(server, data).token()
-        access = PasswordAccess(server.url, data, username="bob", ask=lambda name: (name or "", PASSWORD))
+        access = ServerAccess(server.url, data, username="bob", person=asked(""))
         await access.token()
 
         assert server.logins.items[-1]["username"] == "bob"
@@ -86,7 +93,7 @@ class TestLogin:
     async def test_chats_side_by_side_never_use_a_refresh_token_twice(self, server: ScriptedServer, data: Path) -> None:
         """Refresh tokens rotate: a second use would end the login of all of them."""
         await ada(server, data).token()
-        chats = [PasswordAccess(server.url, data) for _ in range(5)]
+        chats = [ServerAccess(server.url, data) for _ in range(5)]
         await asyncio.gather(*(chat.token() for chat in chats))
 
         assert len(server.logins.items) == 6

@@ -40,7 +40,7 @@ CHEAP = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1)
 FORM = "application/x-www-form-urlencoded"
 
 
-@get("/me", middleware=[RequireScopes()], sync_to_thread=False)
+@get(["/me", "/api/v1/me"], middleware=[RequireScopes()], sync_to_thread=False)
 def _me(request: Request[Principal, Any, Any]) -> Principal:
     return request.user
 

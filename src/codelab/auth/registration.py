@@ -52,7 +52,9 @@ def _refuse(detail: str, code: str = "invalid_client_metadata") -> OAuthError:
 
 
 def _texts(document: dict[str, Any], name: str, default: list[str]) -> list[str]:
-    value = document.get(name, default)
+    value = document.get(name)
+    if value is None:  # some libraries send null for what they leave out
+        return default
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise _refuse(f"{name}: must be an array of strings")
     return list(dict.fromkeys(value))
@@ -89,7 +91,7 @@ def _read(body: bytes) -> _Metadata:
     by_code = "authorization_code" in grants
     if by_code and "code" not in _texts(document, "response_types", ["code"]):
         raise _refuse("response_types: must have code")
-    method = document.get("token_endpoint_auth_method", "client_secret_basic")
+    method = document.get("token_endpoint_auth_method") or "client_secret_basic"
     if method not in METHODS:
         raise _refuse(f"token_endpoint_auth_method: must be one of {', '.join(METHODS)}")
     scope = _text(document, "scope", 1000)

@@ -15,12 +15,13 @@ import msgspec
 
 from codelab.client.api import Access, Api, http_client
 from codelab.client.approvals import Approvals, Mode
-from codelab.client.auth import PasswordAccess, check_url
+from codelab.client.auth import Person, ServerAccess, check_url
 from codelab.client.chat import Chat, interruptible
 from codelab.client.console import Console
 from codelab.client.errors import ClientError
 from codelab.client.images import read_image
 from codelab.client.local import LocalAccess
+from codelab.client.login import can_open_browser
 from codelab.client.state import SessionBook, find_data_folder, make_data_folder
 from codelab.client.tools.errors import ToolError
 from codelab.client.tools.paths import Folder
@@ -42,6 +43,7 @@ class Options:
     username: str | None = None
     password: str | None = None
     insecure_http: bool = False
+    device: bool = False
     resume: bool = False
     session: str | None = None
     agent: str | None = None
@@ -73,7 +75,7 @@ def run(options: Options, environ: Mapping[str, str]) -> int:
         raise ClientError("This is codelab's own data folder; start the chat in the folder of a project.") from None
     access: Access
     if options.url is not None:
-        access = _log_in(options, options.url, data)
+        access = _log_in(options, options.url, data, environ)
     else:
         access = local = LocalAccess(data, environ, lambda line: click.echo(line, err=True))
         # Before there is an event loop, so that Ctrl-C ends the wait.
@@ -112,7 +114,7 @@ async def _chat(options: Options, images: list[dict[str, str]], access: Access, 
         return 0 if outcome.status == "completed" else 1
 
 
-def _log_in(options: Options, given: str, data: Path) -> PasswordAccess:
+def _log_in(options: Options, given: str, data: Path, environ: Mapping[str, str]) -> ServerAccess:
     url = check_url(given, insecure_http=options.insecure_http)
 
     def ask(username: str | None) -> tuple[str, str]:
@@ -125,7 +127,8 @@ def _log_in(options: Options, given: str, data: Path) -> PasswordAccess:
         finally:
             signal.signal(signal.SIGINT, handler)
 
-    at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    return PasswordAccess(
-        url, data, username=options.username, password=options.password, ask=ask if at_terminal else None
-    )
+    person: Person | None = None
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        has_browser = not options.device and can_open_browser(environ)
+        person = Person(ask, lambda line: click.echo(line, err=True), has_browser)
+    return ServerAccess(url, data, username=options.username, password=options.password, person=person)

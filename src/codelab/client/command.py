@@ -15,7 +15,7 @@ Examples:
   codelab chat                               talk in this folder, on your own local server
   codelab chat --continue                    go on with this folder's latest session
   codelab chat --agent architect             begin with another agent
-  codelab chat --url https://codelab.example.org --username ada
+  codelab chat --url https://codelab.example.org
   codelab chat --prompt "what does this project do?"
   codelab chat --prompt "add tests" --approve all --json
 
@@ -26,6 +26,7 @@ Exit codes: 0 done, 1 the turn failed or was cancelled, 2 wrong usage, no connec
 @click.option("--url", metavar="URL", help="Talk to this server. Default: your own local one, started when needed.")
 @click.option("--username", metavar="NAME", help="Log in to the server as this user.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input (with --username).")
+@click.option("--device", is_flag=True, help="Log in with a code, in the browser of another machine.")
 @click.option("--insecure-http", is_flag=True, help="Allow http:// to another machine: the password travels in clear.")
 @click.option("--continue", "resume", is_flag=True, help="Go on with the latest session of this folder.")
 @click.option("--session", metavar="ID", help="Go on with this session.")
@@ -57,6 +58,7 @@ def chat(
     username: str | None,
     *,
     password_stdin: bool,
+    device: bool,
     insecure_http: bool,
     resume: bool,
     session: str | None,
@@ -86,8 +88,8 @@ def chat(
         raise click.UsageError("--continue and --session exclude each other.")
     if prompt is not None and not prompt.strip():
         raise click.UsageError("--prompt: the message is empty.")
-    if url is None and (username or password_stdin or insecure_http):
-        raise click.UsageError("--username, --password-stdin and --insecure-http need --url.")
+    if url is None and (username or password_stdin or device or insecure_http):
+        raise click.UsageError("--username, --password-stdin, --device and --insecure-http need --url.")
     if password_stdin and not username:
         raise click.UsageError("--password-stdin needs --username.")
     if prompt is None and (password_stdin or not (sys.stdin.isatty() and sys.stdout.isatty())):
@@ -107,6 +109,7 @@ def chat(
         username=username,
         password=password,
         insecure_http=insecure_http,
+        device=device,
         resume=resume,
         session=session,
         agent=agent,
