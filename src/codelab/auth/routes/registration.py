@@ -10,7 +10,7 @@ from codelab.auth.errors import NO_STORE, render_oauth_error
 from codelab.auth.forms import MAX_FORM_BYTES
 from codelab.auth.middleware import EXCLUDE
 from codelab.auth.routes.common import origin_of
-from codelab.identity import require_scopes
+from codelab.identity import RequireScopes
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler
@@ -25,7 +25,7 @@ def create_routes(registration: Registration, *, is_open: bool) -> list[HTTPRout
     access: dict[str, Any] = (
         {"opt": {EXCLUDE: True}, "security": [{}]}
         if is_open
-        else {"guards": [require_scopes], "opt": {"scope": "api:admin"}}
+        else {"middleware": [RequireScopes()], "opt": {"scope": "api:admin"}}
     )
 
     @post(

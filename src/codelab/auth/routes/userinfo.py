@@ -8,7 +8,7 @@ from litestar import Request, Response, route
 
 from codelab.auth.errors import NO_STORE
 from codelab.auth.schemas import UserInfo
-from codelab.identity import Principal, require_scopes
+from codelab.identity import Principal, RequireScopes
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler
@@ -25,7 +25,7 @@ def create_routes(introspection: Introspection) -> list[HTTPRouteHandler]:
         "/oauth/userinfo",
         http_method=["GET", "POST"],
         status_code=200,
-        guards=[require_scopes],
+        middleware=[RequireScopes()],
         opt={"scope": "openid"},
         summary="Ask who logged in",
         tags=["auth"],
