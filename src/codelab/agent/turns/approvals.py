@@ -74,6 +74,7 @@ class ApprovalService:
             session = await require_session(tx.session, principal, session_id)
             known = re.fullmatch(PUBLIC_ID, approval_id)
             row = await approvals.find(tx.session, session.db_id, approval_id) if known else None
+            _check_decision(row, decision, modified)
             if row is None:
                 raise NotFound("This session has no such approval.", code="unknown_approval")
             if row.status != "pending":
@@ -81,7 +82,6 @@ class ApprovalService:
                 raise Conflict(
                     f"This was decided already: {row.status}.", code="approval_decided", extra={"approval": decided}
                 )
-            _check_decision(row, decision, modified)
             arguments = msgspec.json.decode(row.arguments)
             if modified is not None:
                 arguments = self._check_edit(row, modified)
@@ -166,8 +166,8 @@ class ApprovalService:
             return [Approval.from_row(row) for row in await approvals.list_pending(db, session.db_id)]
 
 
-def _check_decision(row: Row[Any], decision: str, modified: dict[str, Any] | None) -> None:
-    if decision == "edit" and row.request_type == approvals.LIMIT:
+def _check_decision(row: Row[Any] | None, decision: str, modified: dict[str, Any] | None) -> None:
+    if decision == "edit" and row is not None and row.request_type == approvals.LIMIT:
         raise BadRequest("decision: must be approve or reject, since there is nothing to edit", field="decision")
     if (decision == "edit") != (modified is not None):
         problem = "is required for edit" if decision == "edit" else "is for edit only"
