@@ -64,6 +64,15 @@ def test_the_file_is_that_of_the_server(file: Path, tmp_path: Path) -> None:
     assert shown.stdout.startswith("deny: ")
 
 
+@pytest.mark.parametrize("path", ["\\ud800", "\\u0000", "\udcff", "[]", "\u202e\x1b"])
+def test_text_that_cannot_be_kept_is_judged_as_the_gate_judges_it(path: str) -> None:
+    """Lone surrogates, NUL and control characters end in no traceback."""
+    shown = explain(arguments=f'{{"path": "{path}", "start_line": {10**25}}}')
+
+    assert shown.exit_code in {0, 2}, shown.output
+    assert shown.exception is None or isinstance(shown.exception, SystemExit)
+
+
 def test_it_prints_json(file: Path) -> None:
     """One document, the same as that of the route."""
     shown = explain("--file", str(file), "--json", arguments='{"path": "secrets/x"}')
@@ -90,6 +99,7 @@ def test_it_holds_a_policy_to_what_is_expected() -> None:
         ({"arguments": "{"}, "--arguments: is not JSON"),
         ({"arguments": "[]"}, "--arguments: a JSON object is expected"),
         ({"arguments": "[" * 100_000}, "--arguments: is not JSON"),
+        ({"arguments": '{"path": 1e999}'}, "--arguments: is not JSON"),
     ],
 )
 def test_what_cannot_be_used_ends_with_two(given: dict[str, str], told: str) -> None:

@@ -29,6 +29,9 @@ PATHS: dict[str, tuple[str, ...]] = {
     "search_in_code": ("path",),
     "execute_command": ("cwd",),
     "switch_mode": (),
+    "ask_followup_question": (),
+    "attempt_completion": (),
+    "update_plan": (),
 }
 #: Where a tool looks when it is not told.
 _DEFAULTS = {"search_in_code": ".", "execute_command": "."}

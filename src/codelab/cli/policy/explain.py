@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 
 from codelab.cli.db.common import Report, env_file_option, json_option, load_settings
 from codelab.errors import CodelabError, StartError
+from codelab.text import decode_lenient
 
 if TYPE_CHECKING:
     from codelab.agent.schemas import Explanation
@@ -96,8 +96,9 @@ def _judge(
 
 
 def _read(arguments: str) -> dict[str, Any]:
+    text = sys.stdin.read() if arguments == "-" else arguments
     try:
-        value = json.loads(sys.stdin.read() if arguments == "-" else arguments)
+        value = decode_lenient(text.encode("utf-8", "replace"))  # as the gate reads what a model wrote
     except (ValueError, RecursionError) as error:
         raise StartError(f"--arguments: is not JSON: {error}.") from None
     if not isinstance(value, dict):
