@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from litestar import Request, get, post
 
@@ -52,7 +52,8 @@ class AuthorizePages:
     async def turn_into_link(self, visit: Visit) -> Page:
         """Send a browser that came with a request as a form on to the same with GET."""
         await self._front.read_form(visit)
-        query = (await visit.body()).decode(errors="replace")
+        # Written anew: what is in a body need not be fit for a header.
+        query = urlencode(parse_qsl((await visit.body()).decode(errors="replace")))
         return redirect(f"{self._front.path(AUTHORIZE)}?{query}")
 
     async def consent(self, visit: Visit) -> Page:
