@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import jwt as pyjwt
 import pytest
 
@@ -243,7 +245,7 @@ async def test_repeated_parameters(provider: RunningAuth, browser: Browser) -> N
     await browser.open(f"{url_of(REQUEST)}&scope=api:write")
     assert query_of(browser.left)["error"] == "invalid_request"
     for name in ("client_id", "redirect_uri"):
-        page = await browser.open(f"{url_of(REQUEST)}&{name}=x")
+        page = await browser.open(f"{url_of(REQUEST)}&{urlencode({name: REQUEST[name]})}")
         assert (browser.left, page.status_code) == (None, 400)
 
 
