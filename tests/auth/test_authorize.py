@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import jwt as pyjwt
 import pytest
 
@@ -119,6 +121,16 @@ async def test_request_by_form(provider: RunningAuth, browser: Browser) -> None:
     assert query_of(browser.left)["state"] == "s t&te"
 
 
+async def test_request_by_form_that_is_no_header(provider: RunningAuth, browser: Browser) -> None:
+    """What a form holds cannot add a header to the answer that turns it into a link."""
+    body = b"client_id=web\r\nSet-Cookie: codelab=evil&state=\xc3\xa9"
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = await browser.http.post("/oauth/authorize", content=body, headers=kind)
+    assert (answer.status_code, "Set-Cookie" in answer.headers) == (303, False)
+    assert "\n" not in answer.headers["Location"]
+    assert answer.headers["Location"].endswith("state=%C3%A9")
+
+
 async def test_scope_of_a_person(provider: RunningAuth, browser: Browser) -> None:
     """Who is no administrator is not asked for that right and gives none; asked for it alone, the client is refused."""
     await provider.execute("UPDATE users SET is_admin = :no", no=False)
@@ -233,7 +245,7 @@ async def test_repeated_parameters(provider: RunningAuth, browser: Browser) -> N
     await browser.open(f"{url_of(REQUEST)}&scope=api:write")
     assert query_of(browser.left)["error"] == "invalid_request"
     for name in ("client_id", "redirect_uri"):
-        page = await browser.open(f"{url_of(REQUEST)}&{name}=x")
+        page = await browser.open(f"{url_of(REQUEST)}&{urlencode({name: REQUEST[name]})}")
         assert (browser.left, page.status_code) == (None, 400)
 
 

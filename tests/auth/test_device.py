@@ -141,15 +141,17 @@ async def test_once(auth: RunningAuth, browser: Browser) -> None:
 
 
 async def test_one_decision(auth: RunningAuth, browser: Browser) -> None:
-    """What was decided stays: a second page of the same device comes too late."""
+    """Of all who decide about a device at once, one does; what was decided stays."""
     codes = await begin(auth)
     await browser.open(codes["verification_uri_complete"])
     await browser.sign_in("admin", PASSWORD)
     fields = browser.read.forms[0].fields
-    await browser.submit("allow")
-    late = await browser.http.post("/oauth/device", data=fields | {"decision": "deny"})
-    assert late.status_code == 400
-    assert (await ask(auth, codes["device_code"])).status_code == 200
+    forms = [fields | {"decision": decision} for decision in ("allow", "deny") * 5]
+    answers = await asyncio.gather(*(browser.http.post("/oauth/device", data=form) for form in forms))
+    assert sorted(answer.status_code for answer in answers) == [200, *[400] * 9]
+    (decided,) = [form["decision"] for form, answer in zip(forms, answers, strict=True) if answer.is_success]
+    assert (await browser.http.post("/oauth/device", data=forms[0])).status_code == 400
+    assert (await ask(auth, codes["device_code"])).status_code == {"allow": 200, "deny": 400}[decided]
 
 
 async def test_codes_cannot_be_guessed(auth: RunningAuth, browser: Browser) -> None:

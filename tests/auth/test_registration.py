@@ -122,6 +122,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"client_name": 5}, "invalid_client_metadata"),
     ({"client_name": "x" * 101}, "invalid_client_metadata"),
     ({"client_name": "a\0b"}, "invalid_client_metadata"),
+    ({"client_name": "a\nb"}, "invalid_client_metadata"),
+    ({"client_name": "\u202emoc.elgoog"}, "invalid_client_metadata"),
     ({"client_name": "\ud800"}, "invalid_client_metadata"),
     ({"client_uri": "javascript:alert(1)"}, "invalid_client_metadata"),
     ({"client_uri": "https://[x"}, "invalid_client_metadata"),

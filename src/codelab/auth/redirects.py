@@ -11,6 +11,7 @@ __all__ = ("describe_problem", "fits", "is_native", "source_of", "with_parameter
 _LOOPBACK = re.compile(r"http://(127\.0\.0\.1|\[::1\]|localhost)(?::[0-9]{1,5})?((?:[/?].*)?)")
 #: A scheme of an app's own is a name of domain, reversed (RFC 8252 section 7.1): those of browsers have no dot.
 _OWN_SCHEME = re.compile(r"[a-z][a-z0-9+-]*(\.[a-z0-9+-]+)+", re.IGNORECASE)
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _CHARACTERS = re.compile(r"[!-~]{1,2000}")
 
 
@@ -39,7 +40,8 @@ def describe_problem(uri: str) -> str | None:
     if "#" in uri:
         return "must not have a fragment"
     if parts.scheme == "https":
-        return None if parts.hostname and "@" not in parts.netloc else "needs a host, and no user"
+        # The host stands in a Content-Security-Policy, so it has nothing but what names and addresses have.
+        return None if _HOST.fullmatch(parts.netloc) else "needs a host, and no user"
     if parts.scheme == "http":
         return None if _LOOPBACK.fullmatch(uri) else "must be https, or on 127.0.0.1, [::1] or localhost"
     return None if _OWN_SCHEME.fullmatch(parts.scheme) else "needs https, or a scheme like com.example.app"

@@ -98,12 +98,16 @@ def _read(body: bytes) -> _Metadata:
     client_uri = _text(document, "client_uri", LONGEST_URI)
     if client_uri is not None and not _is_web(client_uri):
         raise _refuse("client_uri: must be an http or https URL")
+    name = _text(document, "client_name", LONGEST_NAME)
+    if name is not None and not name.isprintable():
+        # People read it before they agree: nothing in it may turn or hide the text around it.
+        raise _refuse("client_name: must have visible characters only")
     return _Metadata(
         redirect_uris=_redirects(document, needed=by_code),
         grant_types=grants,
         method=method,
         scope=None if scope is None else " ".join(each for each in ALLOWED if each in scope.split(" ")) or None,
-        name=_text(document, "client_name", LONGEST_NAME),
+        name=name,
         client_uri=client_uri,
     )
 

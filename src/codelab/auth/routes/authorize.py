@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from litestar import Request, get, post
 
@@ -52,7 +52,8 @@ class AuthorizePages:
     async def turn_into_link(self, visit: Visit) -> Page:
         """Send a browser that came with a request as a form on to the same with GET."""
         await self._front.read_form(visit)
-        query = (await visit.body()).decode(errors="replace")
+        # Written anew: what is in a body need not be fit for a header.
+        query = urlencode(parse_qsl((await visit.body()).decode(errors="replace")))
         return redirect(f"{self._front.path(AUTHORIZE)}?{query}")
 
     async def consent(self, visit: Visit) -> Page:
@@ -119,13 +120,13 @@ def create_routes(front: Front, authorizing: Authorizing) -> list[HTTPRouteHandl
     async def answer(visit: Visit, work: Awaitable[Page]) -> Page:
         return await front.answer(visit, pages.answer(work))
 
-    @get(AUTHORIZE, **PAGE)
+    @get(AUTHORIZE, summary="Ask a person to let a client in", **PAGE)
     async def authorize(request: Request[Any, Any, Any]) -> Page:
         """Answer an authorization request (RFC 6749 section 4.1.1)."""
         query = request.scope["query_string"].decode(errors="replace")
         return await answer(request, pages.authorize(request, query))
 
-    @post(AUTHORIZE, **PAGE_FORM)
+    @post(AUTHORIZE, summary="The same, as a form", **PAGE_FORM)
     async def authorize_by_form(request: Request[Any, Any, Any]) -> Page:
         """Answer a request that came as a form (OpenID Connect Core section 3.1.2.1) as the same with GET.
 
@@ -133,12 +134,12 @@ def create_routes(front: Front, authorizing: Authorizing) -> list[HTTPRouteHandl
         """
         return await answer(request, pages.turn_into_link(request))
 
-    @post("/oauth/sign-in", **PAGE_FORM)
+    @post("/oauth/sign-in", summary="The form of the page on which people sign in", **PAGE_FORM)
     async def sign_in(request: Request[Any, Any, Any]) -> Page:
         """Take the form of the page that asks who it is."""
         return await answer(request, front.sign_in(request))
 
-    @post("/oauth/consent", **PAGE_FORM)
+    @post("/oauth/consent", summary="The form of the page on which people agree", **PAGE_FORM)
     async def consent(request: Request[Any, Any, Any]) -> Page:
         """Take the form of the page that asks whether a client may."""
         return await answer(request, pages.consent(request))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from litestar import Request, Response
+from litestar import MediaType, Request, Response
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ("PAGE", "PAGE_FORM", "answer_form", "describe_form", "origin_of")
 
 #: What all routes of pages have.
-PAGE: dict[str, Any] = {"opt": {EXCLUDE: True}, "include_in_schema": False}
+PAGE: dict[str, Any] = {"opt": {EXCLUDE: True}, "tags": ["pages"], "security": [{}], "media_type": MediaType.HTML}
 PAGE_FORM: dict[str, Any] = {**PAGE, "status_code": 200, "request_max_body_size": MAX_FORM_BYTES}
 _REFUSALS = {
     400: "The request, the grant or the scope is refused",

@@ -101,13 +101,13 @@ def create_routes(front: Front, devices: Devices) -> list[HTTPRouteHandler]:
         """Give a device its codes (RFC 8628 section 3.1)."""
         return await answer_form(request, devices.begin)
 
-    @get(DEVICE, **PAGE)
+    @get(DEVICE, summary="The page on which people let devices in", **PAGE)
     async def look(request: Request[Any, Any, Any]) -> Page:
         """Show the page on which a device is let in, with ``user_code`` the one that has this code."""
         query = request.scope["query_string"].decode(errors="replace")
         return await front.answer(request, pages.look(request, query))
 
-    @post(DEVICE, **PAGE_FORM)
+    @post(DEVICE, summary="The form of that page", **PAGE_FORM)
     async def decide(request: Request[Any, Any, Any]) -> Page:
         """Take the form of that page."""
         return await front.answer(request, pages.decide(request))

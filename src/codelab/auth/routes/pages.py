@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from litestar import get
+from litestar import MediaType, get
 from litestar.datastructures import CacheControlHeader
 
 from codelab.auth.pages import STYLE
@@ -21,10 +21,10 @@ def create_routes() -> list[HTTPRouteHandler]:
 
     @get(
         "/oauth/style.css",
-        media_type="text/css",
         sync_to_thread=False,
         cache_control=CacheControlHeader(public=True, max_age=3600),
-        **PAGE,
+        summary="The stylesheet of the pages",
+        **{**PAGE, "media_type": MediaType.CSS},
     )
     def style() -> bytes:
         """Send the stylesheet."""
