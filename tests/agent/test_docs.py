@@ -33,12 +33,6 @@ if TYPE_CHECKING:
 API = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 #: Other forms of the document.
 ALIASES = {"/schema", "/schema/{path}"}
-#: What browsers show to people.
-PAGES = {
-    *(Route(method, f"/oauth/{page}") for page in ("authorize", "device") for method in ("GET", "POST")),
-    *(Route("POST", f"/oauth/{form}") for form in ("sign-in", "consent")),
-    Route("GET", "/oauth/style.css"),
-}
 
 
 def documented_events() -> dict[str, set[str]]:
@@ -180,10 +174,7 @@ def test_every_end_of_a_stream_is_documented() -> None:
 
 
 def test_the_openapi_document_is_whole() -> None:
-    """Each route is in it once, with its parameters, a valid schema for each body, and no dangling reference.
-
-    Pages for people, and their forms, are no API.
-    """
+    """Each route is in it once, with its parameters, a valid schema for each body, and no dangling reference."""
     app = whole_app()
     document = app.openapi_schema.to_schema()
     listed = {
@@ -192,7 +183,7 @@ def test_the_openapi_document_is_whole() -> None:
         for method in item
         if method in {"get", "post", "put", "patch", "delete"}
     }
-    present = {route for route in list_routes(app) if not route.path.startswith("/schema")} - PAGES
+    present = {route for route in list_routes(app) if not route.path.startswith("/schema")}
     operations = [
         operation for item in document["paths"].values() for name, operation in item.items() if name != "parameters"
     ]
