@@ -258,7 +258,7 @@ async def test_an_edit_grants_what_was_edited(talk: Talk) -> None:
         ("reject", {"scope": "session"}, "grant", "invalid_request"),
         ("approve", {"scope": "session"}, "grant", "cannot_be_granted"),
         ("approve", {"scope": "for ever"}, "grant.scope", "invalid_request"),
-        ("approve", {}, "grant", "invalid_request"),
+        ("approve", {}, "grant.scope", "invalid_request"),
         ("approve", {"scope": "times"}, "times", "invalid_request"),
         ("approve", {"scope": "times", "times": 0}, "grant.times", "invalid_request"),
         ("approve", {"scope": "once", "times": 2}, "times", "invalid_request"),
