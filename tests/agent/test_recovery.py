@@ -134,6 +134,26 @@ class TestRestart:
         assert [m["content"] for m in history] == [t for n in range(5) for t in (f"message {n}", f"Re: message {n}")]
         assert without_gaps(events)
 
+    async def test_a_message_that_was_only_acknowledged_is_answered(
+        self, serve: Serve, model: Upstream, with_model: dict[str, Any], migrated: DatabaseUrls
+    ) -> None:
+        """The process ended between the acknowledgement and the start of the turn: the next one starts it."""
+        model.play(STALL)
+        async with serve(**with_model) as running:
+            ada = await running.person()
+            session = await ada.session(agent="ask")
+            accepted = await ada.say(session, "hello")
+            await ada.until(session, "turn.started")
+        async with Witness.at(migrated) as witness:
+            await witness.change("UPDATE turns SET state = 'queued', started_at = NULL, lease_owner = NULL")
+        model.otherwise = lambda _body: (text_answer("Hello."),)
+        async with serve(**with_model) as running:
+            ada = await running.person()
+            events = await ada.until(session, *END, turn=accepted["turn_id"])
+
+        assert events[-1].type == "turn.completed"
+        assert without_gaps(events)
+
     async def test_what_ended_is_not_begun_again(
         self, serve: Serve, model: Upstream, with_model: dict[str, Any]
     ) -> None:

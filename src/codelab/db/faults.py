@@ -8,6 +8,8 @@ import asyncpg
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from codelab.errors import Unavailable
+
 __all__ = ("FAILURES", "is_full", "is_unavailable", "reason")
 
 #: What the drivers raise when a database cannot be used.
@@ -21,6 +23,7 @@ _REFUSED = (
 )
 _FULL = (asyncpg.DiskFullError,)
 _UNAVAILABLE = (
+    Unavailable,
     PoolTimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,

@@ -7,7 +7,6 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from codelab.db.faults import is_unavailable
-from codelab.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,7 +51,7 @@ class Jobs:
             try:
                 await job.work()
             except Exception as error:
-                if isinstance(error, Unavailable) or is_unavailable(error):
+                if is_unavailable(error):
                     logger.warning("the job %s waits for the database: %s", job.name, type(error).__name__)
                 else:
                     logger.exception("the job %s failed", job.name)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from codelab.db.faults import is_unavailable
 from codelab.db.jobs import Job, Jobs
-from codelab.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -183,7 +182,7 @@ class Upkeep:
         try:
             counts = await self._clean()
         except Exception as error:
-            if isinstance(error, Unavailable) or is_unavailable(error):
+            if is_unavailable(error):
                 logger.warning("%s: the database is away; cleaning waits: %s", self._module, type(error).__name__)
             else:
                 logger.exception("%s: cleaning failed; it will be tried again", self._module)

@@ -22,7 +22,6 @@ from codelab.agent.turns.lease import find_own, is_free
 from codelab.agent.turns.limits import Spent, add_seconds
 from codelab.agent.turns.steering import take_steering
 from codelab.db.faults import is_unavailable
-from codelab.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,10 +43,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds until a session whose work failed unexpectedly (the database was away) is taken up again: first and longest.
 RETRY_FIRST, RETRY_LONGEST = 0.5, 15.0
-
-
-def _is_away(error: Exception) -> bool:
-    return isinstance(error, Unavailable) or is_unavailable(error)
 
 
 class _Work(msgspec.Struct):
@@ -161,7 +156,7 @@ class Runner:
                         await self._run_or_fail(work)
                         delay = RETRY_FIRST
                 except Exception as error:
-                    if _is_away(error):
+                    if is_unavailable(error):
                         logger.warning("a turn waits for the database: %s", type(error).__name__)
                     else:
                         logger.exception("a turn met an error and will be taken up again", extra={"retry_in": delay})
@@ -179,7 +174,7 @@ class Runner:
         try:
             await self._run_step(work)
         except Exception as error:
-            if _is_away(error):
+            if is_unavailable(error):
                 raise
             logger.exception("a turn failed in a way that nobody expected", extra={"turn_id": work.turn.id})
             sentence = "Something went wrong in the server; its log has the details."
