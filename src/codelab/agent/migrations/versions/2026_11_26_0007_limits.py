@@ -1,6 +1,6 @@
 """Keep how long the steps of a turn took, for the limit on time.
 
-Revision: agent_0008, after agent_0006.
+Revision: agent_0007, after agent_0006.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "agent_0008"
+revision = "agent_0007"
 down_revision = "agent_0006"
 branch_labels = None
 depends_on = None

@@ -1,6 +1,6 @@
 """Keep what people grant beside their decisions.
 
-Revision: agent_0009, after agent_0008.
+Revision: agent_0008, after agent_0007.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from alembic import op
 
 from codelab.db.types import BigKey, UtcDateTime
 
-revision = "agent_0009"
-down_revision = "agent_0008"
+revision = "agent_0008"
+down_revision = "agent_0007"
 branch_labels = None
 depends_on = None
 
