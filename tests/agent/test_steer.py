@@ -254,7 +254,8 @@ async def test_a_long_turn_keeps_its_question_and_the_latest(
     model: Upstream, start: Callable[..., Awaitable[Running]], with_model: dict[str, Any]
 ) -> None:
     """However many messages steer a turn and whatever is left out: its question opens it, each call has its result."""
-    small = {"llm_context_tokens": 4_000, "llm_max_output_tokens": 256, "max_tool_output_chars": 200, "max_steps": 200}
+    small: dict[str, Any] = {"llm_context_tokens": 4_000, "llm_max_output_tokens": 256, "max_tool_output_chars": 200}
+    small |= {"max_steps": 200, "summarise_at": None}
     talker = await (await start(**with_model | small)).person()
     session = await talker.session(agent="ask")
     for number in range(40):
