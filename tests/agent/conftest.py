@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
+from codelab.agent.storage import SCHEMA
+from codelab.db import Database, parse_url
 from tests.agent.providers.upstream import Upstream, run_upstream
 from tests.agent.transcripts import check_transcript
 from tests.support.server import Person, Running, make_settings, serving
@@ -29,6 +31,15 @@ def nothing_unexpected(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     bugs = [record for record in caplog.get_records("call") if "nobody expected" in record.getMessage()]
     assert not bugs, bugs[0].getMessage() + "\n" + str(bugs[0].exc_info)
+
+
+@pytest.fixture
+async def database(migrated: DatabaseUrls) -> AsyncIterator[Database]:
+    """The database of module ``agent``, open."""
+    database = Database(parse_url(migrated.agent, SCHEMA.variable), SCHEMA)
+    await database.start(0)
+    yield database
+    await database.stop()
 
 
 @pytest.fixture

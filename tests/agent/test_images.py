@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.event import listen
 
-from codelab.agent.turns import pictures
+from codelab.agent.turns import images
 from codelab.agent.turns.transcript import IMAGES_CUT
 from tests.agent.providers import messages_api
 from tests.agent.providers.upstream import STALL, run_upstream, text_answer
@@ -301,7 +301,7 @@ class TestWindow:
         self, talker: Person, model: Upstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Those of the current turn are always sent; older ones, newest first, as far as the bytes go; a mark stays."""
-        monkeypatch.setattr(pictures, "MOST_BYTES", 3 * len(image(size=900)["data"]))
+        monkeypatch.setattr(images, "MOST_BYTES", 3 * len(image(size=900)["data"]))
         model.otherwise = lambda _body: (text_answer("Yes."),)
         session = await talker.session(agent="ask")
         for n in range(4):

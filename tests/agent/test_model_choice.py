@@ -9,7 +9,7 @@ import pytest
 
 from codelab.agent import module
 from codelab.agent.agents import _parse, load_agents
-from codelab.agent.choice import Models
+from codelab.agent.model_choice import Models
 from codelab.app import create_app
 from codelab.errors import StartError
 from tests.agent.providers.upstream import text_answer

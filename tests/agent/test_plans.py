@@ -8,15 +8,13 @@ import pytest
 from sqlalchemy import event
 
 from codelab.agent.repository import sessions, turns
-from codelab.agent.storage import SCHEMA
-from codelab.db import Database, parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from tests.support.databases import DatabaseUrls
+    from codelab.db import Database
 
 #: What is asked of turns at each step of one; a session may have had any number of them.
 ASKED: dict[str, Callable[[AsyncSession], Awaitable[Any]]] = {
@@ -28,15 +26,6 @@ ASKED: dict[str, Callable[[AsyncSession], Awaitable[Any]]] = {
     "list_queued": lambda db: turns.list_queued(db, 1),
     "list_marked": lambda db: turns.list_marked(db, 1),
 }
-
-
-@pytest.fixture
-async def database(migrated: DatabaseUrls) -> AsyncIterator[Database]:
-    """The database of module ``agent``, open."""
-    database = Database(parse_url(migrated.agent, SCHEMA.variable), SCHEMA)
-    await database.start(0)
-    yield database
-    await database.stop()
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from codelab.agent.turns.transcript import STEPS_CUT, SUMMARY, TURNS_CUT
-from tests.agent.providers.upstream import STALL, chunk, chunks_of, text_answer
+from tests.agent.providers.upstream import STALL, chunk, chunks_of, event, text_answer, thought
 from tests.agent.transcripts import END, call, calls_answer, last, text_of, types
 
 if TYPE_CHECKING:
@@ -150,6 +150,23 @@ async def test_a_summary_that_fails_costs_the_turn_nothing(
     assert "a summary is empty" in caplog.text
     assert sent[0] == f"{SUMMARY}\n> At last."
     assert last(events, "context.summarised")["turn_id"] not in {end["turn_id"] for end in ends}
+
+
+async def test_a_summary_that_was_begun_is_not_asked_for_again(
+    model: Upstream, start: Callable[..., Awaitable[Running]], with_model: dict[str, Any]
+) -> None:
+    """A model that thought before it failed has begun: it is paid for, and the call is not made again."""
+    talker = await (await start(**with_model | SMALL | {"llm_retries": 3})).person()
+    session = await talker.session(agent="ask")
+    failed = (thought("Hm."), event({"error": {"type": "overloaded_error"}}))
+    model.otherwise = lambda body: failed if is_summary(body) else (text_answer("Well."),)
+    await talk(talker, session, *map(long, range(10)))
+    events = await talker.until(session, "turn.completed", after=0)
+    asked = list(filter(is_summary, model.bodies))
+
+    assert asked
+    assert len(asked) == len({str(body) for body in asked})
+    assert "model.retrying" not in types(events)
 
 
 async def test_a_turn_that_outgrows_the_window_keeps_its_question_and_its_latest_steps(

@@ -4,30 +4,16 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from sqlalchemy import event, select
 
 from codelab.agent.log import EventLog
 from codelab.agent.repository import events, sessions, turns
-from codelab.agent.storage import SCHEMA
 from codelab.agent.turns.ticks import Ticks
-from codelab.db import Database, new_id, now, parse_url
+from codelab.db import Database, new_id, now
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from codelab.db import Transaction
-    from tests.support.databases import DatabaseUrls
-
-
-@pytest.fixture
-async def database(migrated: DatabaseUrls) -> AsyncIterator[Database]:
-    """The database of module ``agent``, open."""
-    database = Database(parse_url(migrated.agent, SCHEMA.variable), SCHEMA)
-    await database.start(0)
-    yield database
-    await database.stop()
 
 
 async def _running_turn(database: Database) -> tuple[str, int]:

@@ -39,7 +39,7 @@ async def provider(auth: RunningAuth) -> RunningAuth:
 
 
 @pytest.fixture
-async def browser(provider: RunningAuth) -> AsyncIterator[Browser]:
+async def browser(auth: RunningAuth) -> AsyncIterator[Browser]:
     """A browser in which nobody is signed in."""
-    async with browsing(provider.app) as found:
+    async with browsing(auth.app) as found:
         yield found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import urlsafe_b64decode
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from codelab.auth.devices import LETTERS, MOST_WAITING, MOST_WRONG, read_user_code
@@ -17,16 +19,7 @@ from tests.support.browser import Browser, browsing
 from tests.support.flows import events
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.auth import RunningAuth
-
-
-@pytest.fixture
-async def browser(auth: RunningAuth) -> AsyncIterator[Browser]:
-    """A browser in which nobody is signed in."""
-    async with browsing(auth.app) as found:
-        yield found
 
 
 async def begin(auth: RunningAuth, **fields: str) -> Any:
@@ -82,6 +75,20 @@ async def test_whole_flow(auth: RunningAuth, browser: Browser) -> None:
     assert (await auth.refresh(body["refresh_token"], client_id=TERMINAL_CLIENT_ID)).status_code == 200
     assert await events(auth) == ["login_success", "device_allowed", "device_login", "token_refresh"]
     assert await error_of(auth, codes["device_code"]) == "invalid_grant"
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["at the beginning", "with the code"])
+async def test_the_api_is_named_by_whoever_asks_for_it(auth: RunningAuth, browser: Browser, *, first: bool) -> None:
+    """A resource holds that is named where the device begins, or where it asks for its tokens (RFC 8707)."""
+    api = {"resource": f"{ISSUER}/api/v1"}
+    codes = await begin(auth, **(api if first else {}))
+    await browser.open(codes["verification_uri_complete"])
+    await browser.sign_in("admin", PASSWORD)
+    await browser.submit("allow")
+    answer = await ask(auth, codes["device_code"], **({} if first else api))
+    claims = answer.json()["access_token"].split(".")[1]
+
+    assert msgspec.json.decode(urlsafe_b64decode(claims + "=="))["aud"] == api["resource"]
 
 
 async def test_complete_address(auth: RunningAuth, browser: Browser) -> None:

@@ -17,12 +17,10 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAu
 from pydantic import AnyUrl
 
 from tests.support.auth import ISSUER, PASSWORD, RunningAuth
-from tests.support.browser import Browser, browsing, query_of
+from tests.support.browser import Browser, query_of
 from tests.support.flows import VERIFIER, WEB
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from codelab.settings import AuthSettings
 
 HERE = "http://localhost:3030/callback"
@@ -32,13 +30,6 @@ HERE = "http://localhost:3030/callback"
 def settings(settings: AuthSettings) -> AuthSettings:
     """Everybody may register."""
     return replace(settings, registration="open")
-
-
-@pytest.fixture
-async def browser(auth: RunningAuth) -> AsyncIterator[Browser]:
-    """A browser in which nobody is signed in."""
-    async with browsing(auth.app) as found:
-        yield found
 
 
 def transport(auth: RunningAuth) -> httpx2.ASGITransport:

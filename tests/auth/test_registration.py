@@ -13,26 +13,17 @@ from codelab.auth import registration
 from codelab.db import now
 from tests.auth.test_cleaning import run, set_time
 from tests.support.auth import RunningAuth, running_auth
-from tests.support.browser import Browser, browsing
 from tests.support.flows import REQUEST, VERIFIER, WEB, let_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from codelab.settings import AuthSettings
+    from tests.support.browser import Browser
 
 
 @pytest.fixture
 def settings(settings: AuthSettings) -> AuthSettings:
     """Everybody may register."""
     return replace(settings, registration="open")
-
-
-@pytest.fixture
-async def browser(auth: RunningAuth) -> AsyncIterator[Browser]:
-    """A browser in which nobody is signed in."""
-    async with browsing(auth.app) as found:
-        yield found
 
 
 async def register(auth: RunningAuth, **members: Any) -> Any:

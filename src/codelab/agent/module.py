@@ -9,13 +9,13 @@ from litestar.di import Provide
 from litestar.plugins import InitPlugin
 
 from codelab.agent.agents import load_agents
-from codelab.agent.choice import Models
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
 from codelab.agent.explaining import read_policy
 from codelab.agent.grants import GrantService
 from codelab.agent.images import body_size
 from codelab.agent.log import EventLog
+from codelab.agent.model_choice import Models
 from codelab.agent.providers import create_client, load_prices
 from codelab.agent.providers.retry import RetryPolicy
 from codelab.agent.readers import Following, Readers

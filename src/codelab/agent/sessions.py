@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.agent.agents import Agent
-    from codelab.agent.choice import Models
     from codelab.agent.idempotency import Once
     from codelab.agent.log import EventLog
+    from codelab.agent.model_choice import Models
     from codelab.agent.turns import Runner, Transitions
     from codelab.db import Database, Transaction
     from codelab.identity import Principal

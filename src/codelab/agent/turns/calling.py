@@ -89,18 +89,18 @@ class ModelCaller:
     async def _collect(self, turn: Row[Any], request: ModelRequest) -> Said:
         parts: list[str] = []
         usage: CallUsage | None = None
+        begun = False
         try:
             async with contextlib.aclosing(self._client.stream(request)) as deltas:
                 async for delta in deltas:
+                    if isinstance(delta, Usage):
+                        usage = self._count(request, delta)
+                        continue
+                    begun = True
                     if isinstance(delta, TextDelta):
                         parts.append(delta.text)
-                    elif isinstance(delta, Usage):
-                        usage = self._count(request, delta)
         except (ModelError, asyncio.CancelledError) as error:
-            if isinstance(error, ModelError):
-                error.begun = bool(parts)
-            if parts or usage is not None:
-                await asyncio.shield(self._count_lost(turn, new_id(), usage))
+            await self._note_loss(turn, new_id(), error, usage, begun=begun)
             raise
         return Said("".join(parts), request.model, usage)
 
@@ -166,10 +166,7 @@ class ModelCaller:
                     else:
                         answer.feed(delta)
         except (ModelError, asyncio.CancelledError) as error:
-            if isinstance(error, ModelError):
-                error.begun = answer.begun
-            if answer.begun or usage is not None:  # it was at work, and will be paid for
-                await asyncio.shield(self._count_lost(turn, answer.message_id, usage))
+            await self._note_loss(turn, answer.message_id, error, usage, begun=answer.begun)
             raise
         return Answer(
             answer.message_id,
@@ -184,11 +181,15 @@ class ModelCaller:
     def _count(self, request: ModelRequest, reported: Usage) -> CallUsage:
         return CallUsage.of(reported, self._prices.cost(request.model, reported))
 
-    async def _count_lost(self, turn: Row[Any], message_id: str, usage: CallUsage | None) -> None:
-        async def unit(tx: Transaction) -> None:
-            await self._transitions.count_lost(tx, turn, message_id, usage)
-
-        await self._database.write(unit)
+    async def _note_loss(
+        self, turn: Row[Any], message_id: str, error: BaseException, usage: CallUsage | None, *, begun: bool
+    ) -> None:
+        """Say whether a call that gave no answer had begun, and count it if it was at work: it will be paid for."""
+        if isinstance(error, ModelError):
+            error.begun = begun
+        if begun or usage is not None:
+            lost = self._database.write(lambda tx: self._transitions.count_lost(tx, turn, message_id, usage))
+            await asyncio.shield(lost)
 
 
 def _for_model(request: ModelRequest, model: str) -> ModelRequest:

@@ -14,7 +14,7 @@ from codelab.agent.schemas import ContextView
 from codelab.agent.tools import TOOLS
 from codelab.agent.turns import transcript
 from codelab.agent.turns.cutting import Cuts, measure
-from codelab.agent.turns.pictures import choose_images, name_images, read_images
+from codelab.agent.turns.images import choose_images, name_images, read_images
 from codelab.agent.turns.summary import find_old
 from codelab.agent.turns.tokens import TokenRatios
 from codelab.agent.turns.window import START, Position, Tail, fit, read_tail
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from codelab.agent.agents import Agent
-    from codelab.agent.choice import Models
+    from codelab.agent.model_choice import Models
     from codelab.agent.providers import ChatMessage, Image
     from codelab.agent.turns.answer import Answer
     from codelab.agent.turns.summary import Summariser

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from codelab.agent.ownership import require_session
 from codelab.agent.repository import messages, turns
 from codelab.agent.schemas import Queue, QueuedTurn, TurnState
-from codelab.agent.turns.pictures import infos
+from codelab.agent.turns.images import infos
 from codelab.errors import Conflict, NotFound
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import msgspec
 from codelab.agent.providers import ChatMessage, ModelError, ModelRequest
 from codelab.agent.repository import summaries, usage
 from codelab.agent.turns.cutting import Cuts, cut_to_bytes, find_cuts
+from codelab.agent.turns.images import infos
 from codelab.agent.turns.lease import find_own
-from codelab.agent.turns.pictures import infos
 from codelab.agent.turns.window import Position, group
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ class DeviceGrant:
             OAuthError: the request is refused, or nobody has decided yet (``authorization_pending``).
         """
         (shown,) = require(fields, "device_code")
-        self._issuing.audiences.check(fields.get("resource"))
+        resource = self._issuing.audiences.check(fields.get("resource"))
         refresh_token = new_refresh_token() if "refresh_token" in client.allowed_grant_types else None
         at = now()
 
@@ -68,7 +68,10 @@ class DeviceGrant:
             if device.user_id is None or not await devices.use_device(session, device.id):
                 return "invalid_grant"
             granted = Granted(
-                user_id=device.user_id, scope=device.scope, resource=device.resource, auth_time=device.auth_time
+                user_id=device.user_id,
+                scope=device.scope,
+                resource=device.resource or resource,
+                auth_time=device.auth_time,
             )
             await self._issuing.keep(session, client, granted, at, refresh_token)
             self._audit.record(
