@@ -72,9 +72,15 @@ class Witness:
         if self._postgres is not None:
             await self._postgres.execute(statement, *arguments)
             return
-        assert self._path is not None
-        with closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as connection:
-            connection.execute(statement, arguments)
+        path = self._path
+        assert path is not None
+
+        def run() -> None:
+            with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as connection:
+                connection.execute(statement, arguments)
+
+        # In a thread: who has the lock may be the server of the test, which needs this very loop to give it back.
+        await asyncio.to_thread(run)
 
     async def counts(self) -> dict[str, int]:
         """Count the rows of each table that a request may write."""
