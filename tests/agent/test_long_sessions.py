@@ -72,14 +72,14 @@ async def _add_turns(running: Running, count: int) -> None:
         for number in range(count):
             message_id = new_id()
             turn = await turns.add(tx.session, turn_id=new_id(), session_db_id=1, message_id=message_id)
-            await turns.end(tx.session, turn, "completed")
+            await turns.end(tx.session, turn.db_id, "completed")
             for role in ("user", "assistant"):
                 seq = await agent.log.append(tx, 1, ("message.created", {"role": role}), messages=1)
                 await messages.add(
                     tx.session,
                     message_id=message_id if role == "user" else new_id(),
                     session_db_id=1,
-                    turn_db_id=turn,
+                    turn_db_id=turn.db_id,
                     seq=seq,
                     role=role,
                     content=f"{role} {number}",

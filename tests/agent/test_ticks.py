@@ -25,8 +25,8 @@ async def _running_turn(database: Database) -> tuple[str, int]:
         await sessions.add(db, session_id=session_id, owner_id="ada", title=None, agent="ask", metadata={})
         row = await sessions.find(db, "ada", session_id)
         assert row is not None
-        key = await turns.add(db, turn_id=turn_id, session_db_id=row.db_id, message_id=new_id())
-        await turns.start(db, key, "here", now())
+        lease = ("here", now())
+        await turns.add(db, turn_id=turn_id, session_db_id=row.db_id, message_id=new_id(), lease=lease)
         return int(row.db_id)
 
     return turn_id, await database.write(unit)

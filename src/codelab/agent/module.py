@@ -39,6 +39,7 @@ from codelab.agent.turns import (
 from codelab.agent.turns.lease import Lease, Leases
 from codelab.agent.turns.limits import TurnLimits
 from codelab.agent.turns.window import ContextLimits
+from codelab.agent.turns.work import WorkFinder
 from codelab.db import Database, Limits, parse_url
 from codelab.db.jobs import Job, Jobs
 from codelab.db.upkeep import Upkeep
@@ -96,6 +97,7 @@ class AgentModule(InitPlugin):
         calls = CallTransitions(self.log)
         self.claims = ClaimService(self.database, self.log, calls, self.readers, grace=settings.claim_grace_seconds)
         lease = Lease(settings.lease_seconds)
+        leases = Leases(self.database, lease)
         turn_limits = TurnLimits(settings.max_steps, settings.max_turn_tokens, settings.max_turn_seconds)
         transitions = Transitions(self.log, calls, agents, lease, self.policy, turn_limits)
         retries = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
@@ -129,9 +131,8 @@ class AgentModule(InitPlugin):
             agents,
             caller,
             context,
-            Leases(self.database, lease),
-            limits=turn_limits,
-            resumes=settings.on_restart == "resume",
+            leases,
+            WorkFinder(self.log, transitions, leases, turn_limits, resumes=settings.on_restart == "resume"),
         )
         self._jobs = Jobs(
             Job("readers", CHECK_READERS, self.readers.end_invalid),

@@ -58,7 +58,7 @@ OPEN = text("turns.state IN ('queued', 'running', 'waiting')")
 # Built once: to build a statement anew costs more than to run it.
 _OF_SESSION = turns.c.session_db_id == bindparam("session")
 _QUEUED = and_(OPEN, turns.c.state == "queued")
-_ADD = insert(turns).returning(turns.c.db_id)
+_ADD = insert(turns).returning(turns)
 _SET = update(turns).where(turns.c.db_id == bindparam("key"))
 _FIND = select(turns).where(_OF_SESSION, turns.c.id == bindparam("turn"))
 _FIND_OPEN = _FIND.where(OPEN)
@@ -89,9 +89,20 @@ _ADD_CALL = insert(calls)
 _SET_CALL = update(calls).where(calls.c.db_id == bindparam("key"))
 
 
-async def add(db: AsyncSession, *, turn_id: str, session_db_id: int, message_id: str) -> int:
-    """Insert a queued turn; return its internal key, which orders the turns of a session."""
-    values = {
+async def add(
+    db: AsyncSession,
+    *,
+    turn_id: str,
+    session_db_id: int,
+    message_id: str,
+    lease: tuple[str, datetime] | None = None,
+) -> Row[Any]:
+    """Insert a turn and return it; its internal key orders the turns of a session.
+
+    With a ``lease`` (its owner, and until when) it runs, else it is queued.
+    """
+    at = now()
+    values: dict[str, Any] = {
         "id": turn_id,
         "session_db_id": session_db_id,
         "message_id": message_id,
@@ -99,10 +110,12 @@ async def add(db: AsyncSession, *, turn_id: str, session_db_id: int, message_id:
         "steps": 0,
         "input_tokens": 0,
         "output_tokens": 0,
-        "created_at": now(),
+        "created_at": at,
     }
-    key: int = (await db.execute(_ADD, values)).scalar_one()
-    return key
+    if lease is not None:
+        values |= {"state": "running", "started_at": at, "lease_owner": lease[0], "lease_expires_at": lease[1]}
+    added: Row[Any] = (await db.execute(_ADD, values)).one()
+    return added
 
 
 async def find_active(db: AsyncSession, session_db_id: int, *, lock: bool = False) -> Row[Any] | None:

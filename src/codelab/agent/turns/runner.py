@@ -11,16 +11,13 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from codelab.agent.agents import ORCHESTRATOR
 from codelab.agent.providers import ModelError
 from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.routing import route_by_keywords
 from codelab.agent.turns.calls import switch_agent
-from codelab.agent.turns.lease import find_own, is_free
-from codelab.agent.turns.limits import Spent, add_seconds
-from codelab.agent.turns.steering import take_steering
+from codelab.agent.turns.lease import find_own
+from codelab.agent.turns.limits import add_seconds
 from codelab.db.faults import is_unavailable
 
 if TYPE_CHECKING:
@@ -33,8 +30,8 @@ if TYPE_CHECKING:
     from codelab.agent.turns.calling import ModelCaller
     from codelab.agent.turns.context import ContextBuilder
     from codelab.agent.turns.lease import Leases
-    from codelab.agent.turns.limits import TurnLimits
     from codelab.agent.turns.transitions import Transitions
+    from codelab.agent.turns.work import Work, WorkFinder
     from codelab.db import Database, Transaction
 
 __all__ = ("Runner",)
@@ -43,14 +40,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds until a session whose work failed unexpectedly (the database was away) is taken up again: first and longest.
 RETRY_FIRST, RETRY_LONGEST = 0.5, 15.0
-
-
-class _Work(msgspec.Struct):
-    """One model call to make, which may take so many ``seconds``."""
-
-    session: Any
-    turn: Any
-    seconds: float | None
 
 
 class Runner:
@@ -65,9 +54,7 @@ class Runner:
         caller: ModelCaller,
         context: ContextBuilder,
         leases: Leases,
-        *,
-        limits: TurnLimits,
-        resumes: bool,
+        work: WorkFinder,
     ) -> None:
         self._database = database
         self._log = log
@@ -75,9 +62,8 @@ class Runner:
         self._agents = agents
         self._caller = caller
         self._context = context
-        self._limits = limits
         self._leases = leases
-        self._resumes = resumes
+        self._work = work
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._again: set[int] = set()
         self._steps: dict[str, asyncio.Task[None]] = {}
@@ -113,14 +99,18 @@ class Runner:
         for session_db_id in await self._leases.list_unattended():
             self.wake(session_db_id)
 
-    def wake(self, session_db_id: int) -> None:
-        """See to the work of a session; called after each commit that may have made some."""
+    def wake(self, session_db_id: int, begun: tuple[Row[Any], Row[Any]] | None = None) -> None:
+        """See to the work of a session; called after each commit that may have made some.
+
+        ``begun`` are the session and its turn where that commit set one running: its first model call is made at once.
+        """
         if self._stopping:
             return
         if session_db_id in self._tasks:
             self._again.add(session_db_id)
             return
-        task = asyncio.create_task(self._serve(session_db_id), name=f"codelab-session-{session_db_id}")
+        work = None if begun is None else self._work.first(*begun)
+        task = asyncio.create_task(self._serve(session_db_id, work), name=f"codelab-session-{session_db_id}")
         self._tasks[session_db_id] = task
 
     async def resume_when_answered(self, tx: Transaction, turn: Row[Any]) -> None:
@@ -146,13 +136,14 @@ class Runner:
         if tasks and self._database.ready:
             await self._leases.give_back()
 
-    async def _serve(self, session_db_id: int) -> None:
+    async def _serve(self, session_db_id: int, given: Work | None) -> None:
         delay = RETRY_FIRST
         try:
             while True:
                 self._again.discard(session_db_id)
                 try:
-                    while work := await self._database.write(lambda tx: self._take(tx, session_db_id)):
+                    while work := given or await self._database.write(lambda tx: self._work.take(tx, session_db_id)):
+                        given = None
                         await self._run_or_fail(work)
                         delay = RETRY_FIRST
                 except Exception as error:
@@ -169,7 +160,7 @@ class Runner:
         finally:
             self._tasks.pop(session_db_id, None)
 
-    async def _run_or_fail(self, work: _Work) -> None:
+    async def _run_or_fail(self, work: Work) -> None:
         """Make one model call; an error that nobody expected ends the turn, since trying again would meet it again."""
         try:
             await self._run_step(work)
@@ -180,45 +171,7 @@ class Runner:
             sentence = "Something went wrong in the server; its log has the details."
             await self._fail(work.session.db_id, work.turn.id, "internal_error", sentence)
 
-    async def _take(self, tx: Transaction, session_db_id: int) -> _Work | None:
-        """Find the next model call to make, and leave the session ready for it."""
-        session = await sessions.find_by_key(tx.session, session_db_id)
-        if session is None:
-            return None
-        turn = await turns.find_active(tx.session, session_db_id, lock=True)
-        if turn is not None and turn.state == "waiting":
-            return None
-        if turn is not None and turn.lease_owner != self._leases.owner:
-            if not is_free(turn):
-                return None  # another process works on it
-            turn = await self._take_over(tx, turn)
-        elif turn is not None:
-            await self._leases.claim(tx, turn)  # a write: where none can be made, no model call is paid for in vain
-        if turn is None:
-            turn = await turns.next_queued(tx.session, session_db_id)
-            if turn is None:
-                return None
-            await self._transitions.start(tx, session, turn)
-        if await self._transitions.interrupt_answer(tx, turn):  # an earlier attempt was cut off
-            turn = await turns.find_active(tx.session, session_db_id) or turn
-        spent = Spent.of(turn)
-        bounds = await self._limits.find_bounds(tx, turn.db_id, spent)
-        if (reached := bounds.find_reached(spent)) is not None:
-            await self._transitions.ask_to_go_on(tx, session, turn, reached)
-            return None
-        await take_steering(self._log, tx, turn)
-        return _Work(session=session, turn=turn, seconds=bounds.seconds_left(spent))
-
-    async def _take_over(self, tx: Transaction, turn: Row[Any]) -> Row[Any] | None:
-        """Make a turn this process' own that another left running, or end it where the operator wants that."""
-        if self._resumes:
-            await self._leases.claim(tx, turn)
-            return turn
-        sentence = "The server was stopped while the model answered; it does not ask again (AGENT_RUNTIME__ON_RESTART)."
-        await self._transitions.fail(tx, turn, "interrupted_by_restart", sentence)
-        return None
-
-    async def _run_step(self, work: _Work) -> None:
+    async def _run_step(self, work: Work) -> None:
         """Make one model call in a task of its own, which a person's cancel can stop alone."""
         step = asyncio.create_task(self._step(work), name=f"codelab-step-{work.turn.id}")
         self._steps[work.turn.id] = step
@@ -233,7 +186,7 @@ class Runner:
         if not step.cancelled() and (error := step.exception()) is not None:
             raise error
 
-    async def _step(self, work: _Work) -> None:
+    async def _step(self, work: Work) -> None:
         began, turn = time.monotonic(), work.turn
         session = await self._route(work.session, turn)
         agent = self._agents[session.current_agent]

@@ -94,9 +94,9 @@ class TurnService:
             if delivery == "reject":
                 await self._reject_while_busy(tx, session)
             joined = session.turn_id if delivery == "steer" else None
-            turn_db_id = await turns.add(
-                tx.session, turn_id=turn_id, session_db_id=session.db_id, message_id=message_id
-            )
+            # Where nothing is before it, a turn begins here: a second transaction would only make people wait.
+            runs = session.turn_id is None and await turns.next_queued(tx.session, session.db_id) is None
+            turn = await self._transitions.add(tx, session, turn_id=turn_id, message_id=message_id, runs=runs)
             data = {
                 "message_id": message_id,
                 "turn_id": joined or turn_id,
@@ -105,12 +105,13 @@ class TurnService:
                 "delivery": "steer" if joined else "queue",
                 "images": told,
             }
-            seq = await self._log.append(tx, session.db_id, ("message.created", data), messages=1)
+            new = [("message.created", data), *([self._transitions.tell_start(session, turn)] if runs else [])]
+            seq = await self._log.append(tx, session.db_id, *new, messages=1) - len(new) + 1
             await messages.add(
                 tx.session,
                 message_id=message_id,
                 session_db_id=session.db_id,
-                turn_db_id=turn_db_id,
+                turn_db_id=turn.db_id,
                 seq=seq,
                 role="user",
                 content=content,
@@ -122,7 +123,7 @@ class TurnService:
             if session.title is None:
                 title = " ".join(content.split())[:TITLE_LENGTH]
                 await sessions.set_fields(tx.session, session.db_id, title=title)
-            tx.after_commit(lambda: self._runner.wake(session.db_id))
+            tx.after_commit(lambda: self._runner.wake(session.db_id, (session, turn) if runs else None))
             return MessageAccepted(message_id=message_id, turn_id=joined or turn_id, seq=seq)
 
         route, values = ("messages", session_id), [content, delivery, *([told] if told else [])]

@@ -54,8 +54,20 @@ class Transitions:
     async def start(self, tx: Transaction, session: Row[Any], turn: Row[Any]) -> None:
         """Make a queued turn the running one."""
         await turns.start(tx.session, turn.db_id, self._lease.owner, self._lease.until)
+        await self._log.append(tx, session.db_id, self.tell_start(session, turn))
+
+    async def add(self, tx: Transaction, session: Row[Any], *, turn_id: str, message_id: str, runs: bool) -> Row[Any]:
+        """Add a turn, queued or running at once; whoever adds one that ``runs`` appends ``tell_start``."""
+        lease = (self._lease.owner, self._lease.until) if runs else None
+        return await turns.add(
+            tx.session, turn_id=turn_id, session_db_id=session.db_id, message_id=message_id, lease=lease
+        )
+
+    @staticmethod
+    def tell_start(session: Row[Any], turn: Row[Any]) -> tuple[str, dict[str, Any]]:
+        """The event that a turn runs."""
         data = {"turn_id": turn.id, "message_id": turn.message_id, "agent": session.current_agent}
-        await self._log.append(tx, session.db_id, ("turn.started", data))
+        return ("turn.started", data)
 
     async def begin_answer(
         self,
