@@ -50,6 +50,7 @@ _ORDER = tuple(messages.c[name] for name in _PLACE)
 _WITHIN = (tuple_(*_ORDER) > _place("after"), tuple_(*_ORDER) < _place("before"))
 _ADD = insert(messages)
 _SET = update(messages).where(messages.c.id == bindparam("key"))
+_COMPLETE = _SET.where(messages.c.status == "streaming").returning(messages.c.id)
 _OF_TURN = (messages.c.session_db_id == bindparam("session"), messages.c.turn_db_id == bindparam("turn"))
 _STREAMING = select(messages).where(*_OF_TURN, messages.c.status == "streaming")
 _PAGE: Select[Any] = (
@@ -88,9 +89,13 @@ async def add(
     await db.execute(_ADD, {"id": message_id, **place, "timestamp": now(), "status": "completed", **values})
 
 
-async def complete(db: AsyncSession, message_id: str, *, status: str, content: str, **values: Any) -> None:
-    """End a message that was streaming."""
-    await db.execute(_SET, {"key": message_id, "status": status, "content": content, **values})
+async def complete(
+    db: AsyncSession, message_id: str, *, status: str, content: str, usage: CallUsage | None = None, **values: Any
+) -> bool:
+    """End a message that was streaming; return whether there was one."""
+    used = {} if usage is None else msgspec.structs.asdict(usage)
+    ended = await db.execute(_COMPLETE, {"key": message_id, "status": status, "content": content, **values, **used})
+    return ended.first() is not None
 
 
 async def set_usage(db: AsyncSession, message_id: str, usage: CallUsage) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Table, insert, select, tuple_
+from sqlalchemy import BigInteger, Table, bindparam, insert, select, tuple_
 
 from codelab.agent.models import ContextSummary
 from codelab.db import new_id, now
@@ -18,6 +18,16 @@ __all__ = ("add", "find_latest")
 summaries = cast("Table", ContextSummary.__table__)
 #: As that of messages: both bounds name the session.
 place = tuple_(summaries.c.session_db_id, summaries.c.turn_db_id, summaries.c.seq)
+# Built once: to build a statement anew costs more than to run it.
+_LATEST = (
+    select(summaries)
+    .where(
+        place > tuple_(bindparam("session", type_=BigInteger), 0, 0),
+        place < tuple_(bindparam("next", type_=BigInteger), 0, 0),
+    )
+    .order_by(summaries.c.session_db_id.desc(), summaries.c.turn_db_id.desc(), summaries.c.seq.desc())
+    .limit(1)
+)
 
 
 async def add(db: AsyncSession, **values: Any) -> None:
@@ -27,10 +37,5 @@ async def add(db: AsyncSession, **values: Any) -> None:
 
 async def find_latest(db: AsyncSession, session_db_id: int) -> Row[Any] | None:
     """Return the summary of a session that reaches furthest."""
-    found = await db.execute(
-        select(summaries)
-        .where(place > tuple_(session_db_id, 0, 0), place < tuple_(session_db_id + 1, 0, 0))
-        .order_by(summaries.c.session_db_id.desc(), summaries.c.turn_db_id.desc(), summaries.c.seq.desc())
-        .limit(1)
-    )
+    found = await db.execute(_LATEST, {"session": session_db_id, "next": session_db_id + 1})
     return found.first()

@@ -24,6 +24,7 @@ __all__ = (
     "add_call",
     "close_call",
     "end",
+    "ended",
     "find",
     "find_active",
     "find_by_key",
@@ -198,7 +199,12 @@ async def end(
     db: AsyncSession, turn_db_id: int, state: str, *, code: str | None = None, error: str | None = None
 ) -> None:
     """End a turn: ``completed``, ``failed`` or ``cancelled``."""
-    await set_fields(db, turn_db_id, state=state, ended_at=now(), error_code=code, error=error, **NO_LEASE)
+    await set_fields(db, turn_db_id, **ended(state), error_code=code, error=error)
+
+
+def ended(state: str) -> dict[str, Any]:
+    """Return what is written into a turn at its end."""
+    return {"state": state, "ended_at": now(), **NO_LEASE}
 
 
 async def add_call(

@@ -30,20 +30,28 @@ def _add_to(table: Table) -> Update:
 
 
 # Built once: to build a statement anew costs more than to run it.
-_ADD_TO_TURN, _ADD_TO_SESSION = _add_to(turns), _add_to(sessions)
+_SUMS_OF_TURN = tuple(turns.c[name] for name in _SUMMED)
+_ADD_TO_TURN, _ADD_TO_SESSION = _add_to(turns).returning(*_SUMS_OF_TURN), _add_to(sessions)
+_OF_TURN = select(*_SUMS_OF_TURN).where(turns.c.db_id == bindparam("key"))
 
 
-async def add(db: AsyncSession, *, turn_db_id: int, session_db_id: int, usage: CallUsage | None) -> None:
-    """Add a call to the sums of its turn and session; None is one of which nothing is known but that it was made."""
+async def add(
+    db: AsyncSession, *, turn_db_id: int, session_db_id: int, usage: CallUsage | None, **fields: Any
+) -> Row[Any]:
+    """Add a call to the sums of its turn and session; None is one of which nothing is known but that it was made.
+
+    ``fields`` are other columns of the turn that change with it. Returns the sums of the turn.
+    """
     known: dict[str, Any] = dict.fromkeys(_TOKENS, 0) | {"cost": None}
     if usage is not None:
         known = msgspec.structs.asdict(usage)
     more = {f"more_{name}": known[name] for name in _TOKENS}
     more |= {"more_cost": known["cost"] or 0, "more_unpriced_calls": int(known["cost"] is None)}
-    await db.execute(_ADD_TO_TURN, more | {"key": turn_db_id})
+    summed: Row[Any] = (await db.execute(_ADD_TO_TURN, more | {"key": turn_db_id} | fields)).one()
     await db.execute(_ADD_TO_SESSION, more | {"key": session_db_id})
+    return summed
 
 
 async def of_turn(db: AsyncSession, turn_db_id: int) -> Row[Any]:
     """Return the sums of a turn."""
-    return (await db.execute(select(*(turns.c[name] for name in _SUMMED)).where(turns.c.db_id == turn_db_id))).one()
+    return (await db.execute(_OF_TURN, {"key": turn_db_id})).one()

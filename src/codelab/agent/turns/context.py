@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 __all__ = ("ContextBuilder", "ContextService")
 
 
+#: Messages of a session that are read on the event loop, where the way to a thread would cost more than reading them.
+FEW = 32
+
+
 class _Context(msgspec.Struct, frozen=True):
     """Hold what a request is made of; ``room`` is for all of it, in bytes."""
 
@@ -117,7 +121,8 @@ class ContextBuilder:
 
     async def _read(self, session: Row[Any], turn_db_id: int, agent: Agent) -> _Context:
         model = self._models.choose(session.model, agent.model)
-        async with self._database.read() as db:
+        few = session.message_count <= FEW
+        async with self._database.peek() if few else self._database.read() as db:
             summary = await summaries.find_latest(db, session.db_id)
             context = _Context(
                 model=model,

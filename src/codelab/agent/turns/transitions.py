@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
     from codelab.agent.policy import Policy
-    from codelab.agent.providers import ReasoningPart
+    from codelab.agent.providers import ReasoningPart, ToolCall
     from codelab.agent.turns.answer import Answer
     from codelab.agent.turns.lease import Lease
     from codelab.agent.turns.limits import Reached, TurnLimits
@@ -111,12 +111,12 @@ class Transitions:
         """
         calls = await unique_calls(tx, session.db_id, answer.calls)
         agent = answer.agent  # a person may have switched the session meanwhile
-        streaming = await messages.find_streaming(tx.session, session.db_id, turn.db_id)
-        if streaming is None:
+        if not await self._end_answer(tx, answer, calls):  # one without text, of which nothing is written yet
             last = await self._log.append(
                 tx, session.db_id, self._started(turn, agent, answer.model, answer.message_id)
             )
             await self._add_answer(tx, turn, last, agent, answer.model, answer.message_id)
+            await self._end_answer(tx, answer, calls)
         judged = await judge_calls(tx, self._policy, self._agents[agent], session, turn, calls)
         completed = {
             "message_id": answer.message_id,
@@ -132,34 +132,27 @@ class Transitions:
             ],
             "usage": answer.usage,
         }
-        await self._log.append(tx, session.db_id, ("message.completed", completed), messages=1)
-        await messages.complete(
-            tx.session,
-            answer.message_id,
-            status="completed",
-            content=answer.text,
-            tool_calls=tool_calls_json(calls),
-            reasoning=canonical_json(answer.reasoning) if answer.reasoning else None,
-            token_count=answer.usage.output_tokens if answer.usage else None,
-        )
-        if answer.usage is not None:
-            await messages.set_usage(tx.session, answer.message_id, answer.usage)
-        await usage.add(tx.session, turn_db_id=turn.db_id, session_db_id=session.db_id, usage=answer.usage)
         spent = Spent.of(turn).after(answer.usage, seconds)
-        await turns.set_fields(tx.session, turn.db_id, steps=spent.steps, worked_ms=spent.worked_ms)
-        if not calls and await has_steering(tx, turn):
-            bounds = await self._limits.find_bounds(tx, turn.db_id, spent)
-            if bounds.find_reached(spent) is None:
-                return True
+        ends = not calls and not await self._is_joined(tx, turn, spent)
+        fields = {"steps": spent.steps, "worked_ms": spent.worked_ms, **(turns.ended("completed") if ends else {})}
+        used = await usage.add(
+            tx.session, turn_db_id=turn.db_id, session_db_id=session.db_id, usage=answer.usage, **fields
+        )
+        done = {"turn_id": turn.id, "message_id": answer.message_id, "usage": TotalUsage.from_row(used)}
+        new = [("message.completed", completed), *([("turn.completed", done)] if ends else [])]
+        await self._log.append(tx, session.db_id, *new, messages=1)
         if not calls:
-            used = await self._used(tx, turn)
-            done = {"turn_id": turn.id, "message_id": answer.message_id, "usage": used}
-            await turns.end(tx.session, turn.db_id, "completed")
-            await self._log.append(tx, session.db_id, ("turn.completed", done))
-            return False
+            return not ends
         for call, (verdict, approval_id) in zip(calls, judged, strict=True):
             await self._calls.admit(tx, session, turn, answer, call, verdict, approval_id=approval_id)
         return await self._wait_or_go_on(tx, turn)
+
+    async def _is_joined(self, tx: Transaction, turn: Row[Any], spent: Spent) -> bool:
+        """Tell whether a message joins a turn that would be done, and the turn may go on."""
+        if not await has_steering(tx, turn):
+            return False
+        bounds = await self._limits.find_bounds(tx, turn.db_id, spent)
+        return bounds.find_reached(spent) is None
 
     async def _wait_or_go_on(self, tx: Transaction, turn: Row[Any]) -> bool:
         """Let a turn wait when calls are open; return whether it goes on."""
@@ -258,6 +251,19 @@ class Transitions:
     def _started(turn: Row[Any], agent: str, model: str, message_id: str) -> tuple[str, dict[str, Any]]:
         data = {"message_id": message_id, "turn_id": turn.id, "agent": agent, "model": model}
         return ("message.started", data)
+
+    @staticmethod
+    async def _end_answer(tx: Transaction, answer: Answer, calls: Sequence[ToolCall]) -> bool:
+        return await messages.complete(
+            tx.session,
+            answer.message_id,
+            status="completed",
+            content=answer.text,
+            usage=answer.usage,
+            tool_calls=tool_calls_json(calls),
+            reasoning=canonical_json(answer.reasoning) if answer.reasoning else None,
+            token_count=answer.usage.output_tokens if answer.usage else None,
+        )
 
     @staticmethod
     async def _add_answer(tx: Transaction, turn: Row[Any], seq: int, agent: str, model: str, message_id: str) -> None:
