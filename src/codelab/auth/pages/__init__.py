@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
 
 from codelab.auth.pages.texts import choose_language, say
@@ -14,6 +14,7 @@ from codelab.auth.pages.texts import choose_language, say
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from jinja2 import Environment
     from litestar.datastructures import Cookie
 
 __all__ = ("STYLE", "Pages", "redirect")
@@ -35,9 +36,13 @@ class Pages:
 
     def __init__(self, issuer: str) -> None:
         self._base = urlsplit(issuer).path.rstrip("/")
-        self._templates = Environment(
-            loader=PackageLoader("codelab.auth.pages"), autoescape=True, undefined=StrictUndefined
-        )
+
+    @cached_property
+    def _templates(self) -> Environment:
+        # A server whose people never see a page does without the library.
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+
+        return Environment(loader=PackageLoader("codelab.auth.pages"), autoescape=True, undefined=StrictUndefined)
 
     def render(
         self,
