@@ -180,3 +180,20 @@ async def test_frames_and_requests_share_their_keys(ada: Person) -> None:
     assert other["error"]["code"] == "idempotency_key_reused"
     assert (bad["error"]["status"], bad["error"]["field"]) == (400, "idempotency_key")
     assert len([m for m in await ada.history(session) if m["role"] == "user"]) == 1
+
+
+async def test_an_answer_too_long_to_keep_has_its_effect_once(serve: Serve, migrated: DatabaseUrls) -> None:
+    """The repetition is refused and makes no second session, with a sentence that says why; a short answer is kept."""
+    async with serve(max_kept_answer_bytes=1000) as running, Witness.at(migrated) as witness:
+        ada = await running.person()
+        long: dict[str, Any] = {"metadata": {"note": "n" * 1000}}
+        assert (await post(ada, "/api/v1/sessions", long, "long")).status_code == 201
+        before = await witness.counts()
+        again = await post(ada, "/api/v1/sessions", long, "long")
+        other = await post(ada, "/api/v1/sessions", {}, "long")
+
+        assert (again.status_code, again.json()["code"]) == (409, "answer_not_kept")
+        assert other.json()["code"] == "idempotency_key_reused"
+        assert await witness.counts() == before
+        assert (await post(ada, "/api/v1/sessions", {}, "short")).status_code == 201
+        assert (await post(ada, "/api/v1/sessions", {}, "short")).headers[REPLAYED] == "true"

@@ -18,9 +18,12 @@ WRITE, DECIDE = "api:write", "approvals:decide"
 
 
 class Commands:
-    """Carry out the commands of clients."""
+    """Carry out the commands of clients; answers to keys are kept up to ``max_kept_answer`` bytes."""
 
-    def __init__(self, turns: TurnService, approvals: ApprovalService, claims: ClaimService) -> None:
+    def __init__(
+        self, turns: TurnService, approvals: ApprovalService, claims: ClaimService, *, max_kept_answer: int
+    ) -> None:
+        self._max_kept_answer = max_kept_answer
         self._turns = turns
         self._approvals = approvals
         self._claims = claims
@@ -35,7 +38,7 @@ class Commands:
         if isinstance(command, frames.Ping):
             return {}, False
         key = command.idempotency_key
-        once = None if key is None else read_key(key, "idempotency_key")
+        once = None if key is None else read_key(key, "idempotency_key", most=self._max_kept_answer)
         result = await self._carry_out(command, principal, session_id, client, once)
         return result, once is not None and once.replayed
 

@@ -2,7 +2,8 @@
 
 The answer is kept in the transaction of its effect, so that no crash can keep one without the other. Units of work run
 one after the other, so a repetition that comes while the first request still runs waits for it, and finds its answer.
-An error has no effect and is not kept: the repetition is tried anew.
+An error has no effect and is not kept: the repetition is tried anew. Of an answer that is too long only that it was
+given is kept, so that its effect comes once all the same.
 """
 
 from __future__ import annotations
@@ -36,17 +37,21 @@ _KEY = re.compile(r'"([\x20-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')
 
 
 class Once:
-    """A request that has a key; ``replayed`` tells whether it got an answer that was kept."""
+    """A request that has a key; ``replayed`` tells whether it got an answer that was kept.
 
-    __slots__ = ("key", "replayed")
+    An answer of more than ``most`` bytes is not kept.
+    """
 
-    def __init__(self, key: str) -> None:
+    __slots__ = ("key", "most", "replayed")
+
+    def __init__(self, key: str, most: int) -> None:
         self.key = key
+        self.most = most
         self.replayed = False
 
 
-def read_key(value: str, field: str = HEADER) -> Once:
-    """Read a key: an RFC 9651 string, or the same without its quotes.
+def read_key(value: str, field: str = HEADER, *, most: int) -> Once:
+    """Read a key: an RFC 9651 string, or the same without its quotes. ``most`` bytes of its answer are kept.
 
     Raises:
         BadRequest: it is empty, longer than 255 characters, or not printable ASCII.
@@ -54,7 +59,7 @@ def read_key(value: str, field: str = HEADER) -> Once:
     found = _KEY.fullmatch(value)
     if found is None:
         raise BadRequest(f"{field}: must be 1 to 255 printable ASCII characters", field=field)
-    return Once(found[1] or found[2])
+    return Once(found[1] or found[2], most)
 
 
 async def write_once(
@@ -72,7 +77,7 @@ async def write_once(
     returns where it had an effect; one that returns None had none, and nothing is kept of it.
 
     Raises:
-        Conflict: the key came with other values before.
+        Conflict: the key came with other values before, or its answer was too long to keep.
     """
     if once is None:
         return await database.write(unit)
@@ -87,7 +92,8 @@ async def write_once(
             if row is not None:
                 await answers.remove(tx.session, [row.db_id])
             answer = msgspec.json.encode(result).decode()
-            await answers.add(tx.session, owner_id=principal.subject, request=name, digest=digest, answer=answer)
+            kept = answer if len(answer.encode()) <= once.most else ""
+            await answers.add(tx.session, owner_id=principal.subject, request=name, digest=digest, answer=kept)
         return None, result
 
     row, result = await database.write(keeping)
@@ -97,6 +103,9 @@ async def write_once(
     if row.digest != digest:  # refused here and not in the unit, whose failure would send its whole batch back
         detail = f"{HEADER}: this key came with another request before."
         raise Conflict(detail, code="idempotency_key_reused", field=HEADER)
+    if not row.answer:
+        detail = f"{HEADER}: this request was carried out before; its answer was too long to keep."
+        raise Conflict(detail, code="answer_not_kept", field=HEADER)
     once.replayed = True
     kept: T = msgspec.json.decode(row.answer, type=kind)
     return kept

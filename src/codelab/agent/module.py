@@ -155,7 +155,8 @@ class AgentModule(InitPlugin):
             max_image_bytes=settings.max_image_bytes,
             max_result_bytes=settings.max_result_bytes,
         )
-        self.commands = Commands(self.turns, self.approvals, self.claims)
+        self.max_kept_answer = settings.max_kept_answer_bytes
+        self.commands = Commands(self.turns, self.approvals, self.claims, max_kept_answer=self.max_kept_answer)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the module to an application."""

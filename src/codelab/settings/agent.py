@@ -174,6 +174,12 @@ class AgentSettings:
         "Largest tool result, in bytes of JSON.",
         whole(1024, 1024 * MEBIBYTE),
     )
+    max_kept_answer_bytes: int = variable(
+        "AGENT_RUNTIME__MAX_KEPT_ANSWER_BYTES",
+        "262144",
+        "Largest answer that is kept for an `Idempotency-Key`, in bytes; of a longer one, only that it was given.",
+        whole(0, 64 * MEBIBYTE),
+    )
     max_steps: int = variable(
         "AGENT_RUNTIME__MAX_STEPS", "50", "Model calls in one turn before a person is asked.", whole(1, 10_000)
     )

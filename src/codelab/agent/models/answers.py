@@ -16,7 +16,8 @@ __all__ = ("KeptAnswer",)
 class KeptAnswer(AgentBase):
     """What was answered to a request that had an Idempotency-Key.
 
-    ``request`` is the hash of route and key, ``digest`` that of what the client sent, ``answer`` is JSON.
+    ``request`` is the hash of route and key, ``digest`` that of what the client sent, ``answer`` is JSON,
+    empty where it was too long to keep.
     """
 
     __tablename__ = "kept_answers"

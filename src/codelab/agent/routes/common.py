@@ -45,7 +45,7 @@ class AgentRequest(CodelabRequest):
         given = next((value for name, value in self.scope["headers"] if name == _HEADER), None)
         if given is None:
             return None
-        once = read_key(given.decode("latin-1"))
+        once = read_key(given.decode("latin-1"), most=self.app.state.agent.max_kept_answer)
         self.scope["state"][_ONCE] = once
         return once
 
