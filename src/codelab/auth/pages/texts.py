@@ -10,13 +10,11 @@ LANGUAGES = ("en", "ru")
 
 _TEXTS: dict[str, tuple[str, str]] = {
     "sign_in": ("Sign in", "Вход"),
+    "do_sign_in": ("Sign in", "Войти"),
     "sign_in_for": ("Sign in to go on to {client}", "Войдите, чтобы продолжить в {client}"),
     "username": ("User name or email", "Имя пользователя или почта"),
     "password": ("Password", "Пароль"),
-    "wrong_credentials": (
-        "This name and password do not fit. Nothing else is told, so that nobody can try names out.",
-        "Имя и пароль не подходят. Больше ничего не сообщается, чтобы имена нельзя было подобрать.",
-    ),
+    "wrong_credentials": ("The name or the password is wrong.", "Неверное имя или пароль."),
     "consent": ("Allow access?", "Разрешить доступ?"),
     "consent_asks": ("{client} asks to:", "{client} просит разрешения:"),
     "signed_in_as": ("You are signed in as {username}.", "Вы вошли как {username}."),
