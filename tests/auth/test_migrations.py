@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TABLES = {
     *("users", "oauth_clients", "refresh_tokens", "audit_logs", "signing_keys"),
     *("auth_audit_head", "auth_audit_checkpoints"),
-    *("revoked_tokens", "browser_sessions", "consents", "authorization_codes", "device_codes"),
+    *("revoked_tokens", "browser_sessions", "consents", "authorization_codes", "device_codes", "failure_counts"),
 }
 _OF_PEOPLE = ("browser_sessions", "consents", "authorization_codes", "device_codes")
 
@@ -65,7 +65,11 @@ async def test_indexes_of_the_reference_are_there(auth: RunningAuth) -> None:
             *(f"ix_audit_logs_{name}" for name in ("user_id", "event_type", "success", "created_at")),
             *(f"ix_{table}_user_id" for table in _OF_PEOPLE),
             *(f"ix_{table}_client_id" for table in _OF_PEOPLE if table != "browser_sessions"),
-            *(f"ix_{table}_expires_at" for table in ("revoked_tokens", *_OF_PEOPLE) if table != "consents"),
+            *(
+                f"ix_{table}_expires_at"
+                for table in ("revoked_tokens", "failure_counts", *_OF_PEOPLE)
+                if table != "consents"
+            ),
         ),
         False,
     )

@@ -45,6 +45,7 @@ from codelab.auth.routes.token import create_routes as token_routes
 from codelab.auth.routes.userinfo import create_routes as userinfo_routes
 from codelab.auth.seeds import DEVICE_CODE, plant
 from codelab.auth.storage import SCHEMA
+from codelab.auth.throttle import Throttle
 from codelab.auth.tokens import AccessTokens
 from codelab.db import Database, Limits, parse_url
 from codelab.db.upkeep import Upkeep
@@ -101,7 +102,10 @@ class AuthModule(InitPlugin):
         self._ended = Revocations(self.database)
         self._inherited = InheritedTokens(self.database, settings.key_encryption_key_file)
         self._audit = Audit(self.database, settings.key_encryption_key_file)
-        self._logins = Logins(self.database, self._passwords, self._audit)
+        throttle = Throttle(
+            self.database, per_account=settings.login_failures, per_address=settings.login_failures_per_address
+        )
+        self._logins = Logins(self.database, self._passwords, self._audit, throttle)
         issuing = Issuing(self._tokens, audiences)
         grants: dict[str, Grant] = {
             "authorization_code": CodeGrant(self.database, self._audit, issuing, self._ended),
@@ -123,7 +127,7 @@ class AuthModule(InitPlugin):
         browsers = Browsers(self.database, secure=issuer.startswith("https:"))
         self._front = Front(Pages(issuer), browsers, self._logins)
         self._authorizing = Authorizing(self.database, self._audit, audiences, issuer)
-        self._devices = Devices(self.database, self._audit, audiences, f"{issuer.rstrip('/')}{DEVICE}")
+        self._devices = Devices(self.database, self._audit, audiences, throttle, f"{issuer.rstrip('/')}{DEVICE}")
         self._discovery = Discovery(issuer, audiences, self._grants.types, registration=settings.registration != "off")
         self.upkeep = Upkeep("auth", lambda: clean(self.database, settings, self._audit.chain))
         self._registration = Registration(self.database, self._audit, settings)

@@ -39,6 +39,7 @@ Event = Literal[
     "device_login",
     "login_failed",
     "login_success",
+    "login_throttled",
     "token_refresh",
     "token_reuse",
     "token_revoke",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from codelab.auth.passwords import Passwords
     from codelab.auth.repository.users import UserRecord
     from codelab.auth.schemas import Origin
+    from codelab.auth.throttle import Attempt, Throttle
     from codelab.db import Database, Transaction
 
 __all__ = ("Logins",)
@@ -28,10 +29,11 @@ T = TypeVar("T")
 class Logins:
     """Prove people by name and password."""
 
-    def __init__(self, database: Database, passwords: Passwords, audit: Audit) -> None:
+    def __init__(self, database: Database, passwords: Passwords, audit: Audit, throttle: Throttle) -> None:
         self._database = database
         self._passwords = passwords
         self._audit = audit
+        self._throttle = throttle
 
     async def log_in(
         self,
@@ -48,8 +50,22 @@ class Logins:
 
         Raises:
             WrongCredentials: nobody has this name and password, or they are disabled; which is not told.
+            Throttled: too many were wrong, of this address about this name.
             Unavailable: too many logins wait, or the server is stopping.
         """
+        async with self._throttle.attempt(origin.ip_address, login) as attempt:
+            return await self._try(login, password, client_id, origin, keep, attempt, data)
+
+    async def _try(
+        self,
+        login: str,
+        password: str,
+        client_id: str | None,
+        origin: Origin,
+        keep: Callable[[AsyncSession, UserRecord, datetime], Awaitable[T]],
+        attempt: Attempt,
+        data: dict[str, Any],
+    ) -> T:
         user, right = None, False
         # Twice: another login may have renewed the hash meanwhile, or somebody may have changed the password.
         for _ in range(2):
@@ -61,10 +77,10 @@ class Logins:
             right, new_hash = await self._passwords.verify(password, stored, with_bcrypt=with_bcrypt)
             if user is None or not right or not user.is_active:
                 break
-            kept = await self._keep(user, new_hash, client_id, origin, keep, data)
+            kept = await self._keep(user, new_hash, client_id, origin, keep, attempt, data)
             if kept is not None:
                 return kept[0]
-        await self._note_failure(client_id, user, login, origin, right=right)
+        await self._note_failure(client_id, user, login, origin, attempt, right=right)
         raise WrongCredentials
 
     async def _keep(
@@ -74,6 +90,7 @@ class Logins:
         client_id: str | None,
         origin: Origin,
         keep: Callable[[AsyncSession, UserRecord, datetime], Awaitable[T]],
+        attempt: Attempt,
         data: dict[str, Any],
     ) -> tuple[T] | None:
         """Keep a login; None when the user is not any more what the password was compared with."""
@@ -84,13 +101,21 @@ class Logins:
             if not await users.record_login(session, user, at, new_hash):
                 return None
             kept = await keep(session, user, at)
+            await self._throttle.note_success(session, attempt)
             self._audit.record(session, "login_success", origin, user_id=user.id, client_id=client_id, **data)
             return (kept,)
 
         return await self._database.write(unit)
 
     async def _note_failure(
-        self, client_id: str | None, user: UserRecord | None, login: str, origin: Origin, *, right: bool
+        self,
+        client_id: str | None,
+        user: UserRecord | None,
+        login: str,
+        origin: Origin,
+        attempt: Attempt,
+        *,
+        right: bool,
     ) -> None:
         reason = "unknown_user" if user is None else "disabled_or_changed" if right else "wrong_password"
 
@@ -105,5 +130,15 @@ class Logins:
                 username=login,
                 reason=reason,
             )
+            if await self._throttle.note_failure(transaction.session, attempt, now()):
+                self._audit.record(
+                    transaction.session,
+                    "login_throttled",
+                    origin,
+                    user_id=user.id if user else None,
+                    client_id=client_id,
+                    error="Too many failures",
+                    username=login,
+                )
 
         await self._database.write(unit)

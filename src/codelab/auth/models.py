@@ -21,6 +21,7 @@ __all__ = (
     "BrowserSession",
     "Consent",
     "DeviceCode",
+    "FailureCount",
     "OAuthClient",
     "RefreshToken",
     "RevokedToken",
@@ -198,6 +199,23 @@ class DeviceCode(AuthBase):
     ip_address: Mapped[str | None] = mapped_column(String(45))
     user_agent: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class FailureCount(AuthBase):
+    """Wrong passwords and codes of one address, or of one address about one account; the id is a hash of these.
+
+    ``failures`` happened from ``since`` on; ``waits`` is how often they led to a wait, the last until
+    ``blocked_until``.
+    """
+
+    __tablename__ = "failure_counts"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    failures: Mapped[int] = mapped_column(Integer)
+    since: Mapped[datetime] = mapped_column(UtcDateTime)
+    waits: Mapped[int] = mapped_column(Integer)
+    blocked_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
 
 class AuditLog(ChainedRow, AuthBase):

@@ -14,6 +14,7 @@ from codelab.auth.forms import parse_form
 from codelab.auth.pages import redirect
 from codelab.auth.passwords import MAX_PASSWORD_BYTES
 from codelab.auth.routes.common import origin_of
+from codelab.auth.throttle import Throttled
 from codelab.problems import describe
 
 if TYPE_CHECKING:
@@ -99,20 +100,27 @@ class Front:
         """
         return parse_form(visit.headers.get("content-type"), await visit.body())
 
-    def ask_who(self, visit: Visit, purpose: Purpose, username: str | None = None, *, failed: bool = False) -> Page:
+    def ask_who(
+        self, visit: Visit, purpose: Purpose, username: str | None = None, failed: OAuthError | None = None
+    ) -> Page:
         """Show the page on which people sign in."""
-        return self.show(
+        wait = failed.seconds if isinstance(failed, Throttled) else 0
+        page = self.show(
             visit,
             "sign_in",
             # RFC 9110: 401 would need a challenge, with which browsers ask for a password in a window of their own.
-            status=403 if failed else 200,
+            status=429 if wait else 403 if failed else 200,
             goes_to=purpose.goes_to,
             goes_on=purpose.path,
             query=purpose.query,
             client=purpose.client[1] if purpose.client else None,
             username=purpose.username if username is None else username,
-            failed=failed,
+            failed=failed is not None,
+            minutes=-(-wait // 60),
         )
+        if failed is not None and wait:
+            page.headers.update(failed.headers)
+        return page
 
     async def sign_in(self, visit: Visit) -> Page:
         """Sign somebody in and go on with what they came for."""
@@ -133,8 +141,8 @@ class Front:
             if not username or not password or len(password.encode()) > MAX_PASSWORD_BYTES:
                 raise WrongCredentials
             await self._logins.log_in(username, password, client_id, origin, keep, with_browser=True)
-        except WrongCredentials:
-            return self.ask_who(visit, purpose, username, failed=True)
+        except (WrongCredentials, Throttled) as error:
+            return self.ask_who(visit, purpose, username, error)
         return redirect(f"{self.path(purpose.path)}?{purpose.after}", [self._browsers.cookie(cookie)])
 
     async def answer(self, visit: Visit, work: Awaitable[Page]) -> Page:

@@ -15,6 +15,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "username": ("User name or email", "Имя пользователя или почта"),
     "password": ("Password", "Пароль"),
     "wrong_credentials": ("The name or the password is wrong.", "Неверное имя или пароль."),
+    "throttled": (
+        "Too many attempts failed. Wait (minutes: {minutes}), then try again; you may still sign in from elsewhere.",
+        "Слишком много неудачных попыток. Подождите (минут: {minutes}); войти из другого места можно и сейчас.",
+    ),
     "consent": ("Allow access?", "Разрешить доступ?"),
     "consent_asks": ("{client} asks to:", "{client} просит разрешения:"),
     "signed_in_as": ("You are signed in as {username}.", "Вы вошли как {username}."),
@@ -42,8 +46,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Устройства с таким кодом нет. Код действует десять минут: проверьте его на устройстве.",
     ),
     "device_throttled": (
-        "Too many wrong codes. Close the browser and sign in again to go on.",
-        "Слишком много неверных кодов. Закройте браузер и войдите снова.",
+        "Too many wrong codes. Wait a few minutes, then sign in again.",
+        "Слишком много неверных кодов. Подождите несколько минут и войдите снова.",
     ),
     "device_compare": ("Is this the code that the device shows?", "Устройство показывает этот код?"),
     "device_from": ("The device asked from {address}.", "Запрос пришёл с адреса {address}."),
@@ -92,7 +96,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
 }
 
 
-def say(language: str, key: str, **parts: str) -> str:
+def say(language: str, key: str, **parts: object) -> str:
     """Say something in a language."""
     return _TEXTS[key][LANGUAGES.index(language)].format(**parts)
 
