@@ -33,6 +33,7 @@ from codelab.auth.pages.front import Front
 from codelab.auth.passwords import Passwords
 from codelab.auth.principals import Principals
 from codelab.auth.registration import Registration
+from codelab.auth.resets import Resets
 from codelab.auth.resources import Audiences
 from codelab.auth.revocations import Revocations
 from codelab.auth.routes.authorize import create_routes as authorize_routes
@@ -41,6 +42,7 @@ from codelab.auth.routes.device import create_routes as device_routes
 from codelab.auth.routes.metadata import create_routes as metadata_routes
 from codelab.auth.routes.pages import create_routes as page_routes
 from codelab.auth.routes.registration import create_routes as registration_routes
+from codelab.auth.routes.reset import create_routes as reset_routes
 from codelab.auth.routes.token import create_routes as token_routes
 from codelab.auth.routes.userinfo import create_routes as userinfo_routes
 from codelab.auth.seeds import DEVICE_CODE, plant
@@ -126,6 +128,7 @@ class AuthModule(InitPlugin):
         self._grants = Grants(self.database, grants)
         browsers = Browsers(self.database, secure=issuer.startswith("https:"))
         self._front = Front(Pages(issuer), browsers, self._logins)
+        self._resets = Resets(self.database, self._passwords, self._audit, self._ended)
         self._authorizing = Authorizing(self.database, self._audit, audiences, issuer)
         self._devices = Devices(self.database, self._audit, audiences, throttle, f"{issuer.rstrip('/')}{DEVICE}")
         self._discovery = Discovery(issuer, audiences, self._grants.types, registration=settings.registration != "off")
@@ -141,6 +144,7 @@ class AuthModule(InitPlugin):
         app_config.route_handlers.extend(userinfo_routes(self._introspection))
         app_config.route_handlers.extend(authorize_routes(self._front, self._authorizing))
         app_config.route_handlers.extend(device_routes(self._front, self._devices))
+        app_config.route_handlers.extend(reset_routes(self._front, self._resets))
         app_config.route_handlers.extend(page_routes())
         if self._settings.registration != "off":
             is_open = self._settings.registration == "open"

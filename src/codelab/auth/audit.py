@@ -40,6 +40,7 @@ Event = Literal[
     "login_failed",
     "login_success",
     "login_throttled",
+    "password_reset",
     "token_refresh",
     "token_reuse",
     "token_revoke",

@@ -23,6 +23,7 @@ __all__ = (
     "DeviceCode",
     "FailureCount",
     "OAuthClient",
+    "PasswordReset",
     "RefreshToken",
     "RevokedToken",
     "SigningKey",
@@ -199,6 +200,18 @@ class DeviceCode(AuthBase):
     ip_address: Mapped[str | None] = mapped_column(String(45))
     user_agent: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class PasswordReset(AuthBase):
+    """A link with which a person chooses a new password, once; known only by its SHA-256."""
+
+    __tablename__ = "password_resets"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    token_hash: Mapped[str] = mapped_column(String(64), index=True, unique=True)
+    user_id: Mapped[str] = mapped_column(String(36), ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
 
 class FailureCount(AuthBase):

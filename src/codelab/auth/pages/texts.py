@@ -19,6 +19,36 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Too many attempts failed. Wait (minutes: {minutes}), then try again; you may still sign in from elsewhere.",
         "Слишком много неудачных попыток. Подождите (минут: {minutes}); войти из другого места можно и сейчас.",
     ),
+    "new_password": ("New password", "Новый пароль"),
+    "again": ("The same once more", "Ещё раз"),
+    "set_password": ("Set the password", "Сохранить пароль"),
+    "reset_for": ("Choose a new password for {username}.", "Выберите новый пароль для {username}."),
+    "reset_done": (
+        "The new password is set, and everything that was logged in has ended. You can close this page.",
+        "Новый пароль сохранён, все прежние входы завершены. Страницу можно закрыть.",
+    ),
+    "reset_ended": (
+        "This link was used already, or is too old. An administrator can make a new one.",
+        "Ссылка уже использована или устарела. Администратор может создать новую.",
+    ),
+    "password_hint": (
+        "At least {shortest} characters; several words are easy to remember.",
+        "Не меньше {shortest} символов; несколько слов легко запомнить.",
+    ),
+    "password_differ": ("The two passwords differ.", "Пароли не совпадают."),
+    "password_too_short": (
+        "A password needs at least {shortest} characters.",
+        "В пароле должно быть не меньше {shortest} символов.",
+    ),
+    "password_too_long": ("This password is too long.", "Пароль слишком длинный."),
+    "password_too_common": (
+        "This password is one of the first that everybody tries.",
+        "Этот пароль подбирают одним из первых.",
+    ),
+    "password_like_name": (
+        "A password must not be your name or address.",
+        "Пароль не должен совпадать с именем или адресом.",
+    ),
     "consent": ("Allow access?", "Разрешить доступ?"),
     "consent_asks": ("{client} asks to:", "{client} просит разрешения:"),
     "signed_in_as": ("You are signed in as {username}.", "Вы вошли как {username}."),

@@ -11,6 +11,7 @@ from codelab.auth.models import (
     BrowserSession,
     DeviceCode,
     FailureCount,
+    PasswordReset,
     RefreshToken,
     RevokedToken,
     SigningKey,
@@ -39,7 +40,7 @@ _keys = cast("Table", SigningKey.__table__)
 #: What is of no use once it has expired: these tables have ``id`` and ``expires_at``.
 EXPIRING = tuple(
     cast("Table", model.__table__)
-    for model in (AuthorizationCode, BrowserSession, DeviceCode, FailureCount, RevokedToken)
+    for model in (AuthorizationCode, BrowserSession, DeviceCode, FailureCount, PasswordReset, RevokedToken)
 )
 
 

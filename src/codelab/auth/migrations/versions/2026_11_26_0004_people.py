@@ -1,4 +1,4 @@
-"""Make what guards people's accounts: counts of failures."""
+"""Make what guards people's accounts: counts of failures, links for new passwords."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ def _moment(name: str, *, nullable: bool = False) -> sa.Column[object]:
     return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
 
 
+def _of_a_user(table: str) -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=f"fk_{table}_user_id_users", ondelete="CASCADE")
+
+
+def _index(table: str, *columns: str) -> None:
+    op.create_index(f"ix_{table}_token_hash", table, ["token_hash"], unique=True)
+    for column in columns:
+        op.create_index(f"ix_{table}_{column}", table, [column])
+
+
 def upgrade() -> None:
     """Go to this revision."""
     op.create_table(
@@ -28,8 +38,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_failure_counts"),
     )
     op.create_index("ix_failure_counts_expires_at", "failure_counts", ["expires_at"])
+    op.create_table(
+        "password_resets",
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("token_hash", sa.String(64), nullable=False),
+        sa.Column("user_id", sa.String(36), nullable=False),
+        _moment("created_at"),
+        _moment("expires_at"),
+        sa.PrimaryKeyConstraint("id", name="pk_password_resets"),
+        _of_a_user("password_resets"),
+    )
+    _index("password_resets", "user_id", "expires_at")
 
 
 def downgrade() -> None:
-    """Go back; failures are forgotten."""
+    """Go back; failures are forgotten, links end."""
+    op.drop_table("password_resets")
     op.drop_table("failure_counts")
