@@ -15,9 +15,16 @@ TABLES = {
     *("users", "oauth_clients", "refresh_tokens", "audit_logs", "signing_keys"),
     *("auth_audit_head", "auth_audit_checkpoints"),
     *("revoked_tokens", "browser_sessions", "consents", "authorization_codes", "device_codes", "failure_counts"),
-    "password_resets",
+    *("password_resets", "personal_tokens"),
 }
-_OF_PEOPLE = ("browser_sessions", "consents", "authorization_codes", "device_codes", "password_resets")
+_OF_PEOPLE = (
+    "browser_sessions",
+    "consents",
+    "authorization_codes",
+    "device_codes",
+    "password_resets",
+    "personal_tokens",
+)
 
 
 async def test_migrations_lead_to_the_models(auth: RunningAuth) -> None:
@@ -59,6 +66,7 @@ async def test_indexes_of_the_reference_are_there(auth: RunningAuth) -> None:
         "authorization_codes_code_hash",
         "device_codes_device_code_hash",
         "password_resets_token_hash",
+        "personal_tokens_token_hash",
     ):
         assert indexes.pop(f"ix_{name}") is True
     assert indexes.pop("ix_device_codes_user_code") is True
@@ -70,7 +78,11 @@ async def test_indexes_of_the_reference_are_there(auth: RunningAuth) -> None:
             *(f"ix_refresh_tokens_{name}" for name in ("family_id", "user_id", "client_id", "expires_at", "revoked")),
             *(f"ix_audit_logs_{name}" for name in ("user_id", "event_type", "success", "created_at")),
             *(f"ix_{table}_user_id" for table in _OF_PEOPLE),
-            *(f"ix_{table}_client_id" for table in _OF_PEOPLE if table not in {"browser_sessions", "password_resets"}),
+            *(
+                f"ix_{table}_client_id"
+                for table in _OF_PEOPLE
+                if table not in {"browser_sessions", "password_resets", "personal_tokens"}
+            ),
             *(
                 f"ix_{table}_expires_at"
                 for table in ("revoked_tokens", "failure_counts", *_OF_PEOPLE)

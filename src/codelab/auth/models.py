@@ -24,6 +24,7 @@ __all__ = (
     "FailureCount",
     "OAuthClient",
     "PasswordReset",
+    "PersonalToken",
     "RefreshToken",
     "RevokedToken",
     "SigningKey",
@@ -212,6 +213,21 @@ class PasswordReset(AuthBase):
     user_id: Mapped[str] = mapped_column(String(36), ForeignKey("users.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class PersonalToken(AuthBase):
+    """A token that a person made for a program of theirs; known only by its SHA-256."""
+
+    __tablename__ = "personal_tokens"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    token_hash: Mapped[str] = mapped_column(String(64), index=True, unique=True)
+    user_id: Mapped[str] = mapped_column(String(36), ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(255))
+    scope: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class FailureCount(AuthBase):

@@ -12,6 +12,7 @@ from codelab.auth.models import (
     DeviceCode,
     FailureCount,
     PasswordReset,
+    PersonalToken,
     RefreshToken,
     RevokedToken,
     SigningKey,
@@ -40,7 +41,15 @@ _keys = cast("Table", SigningKey.__table__)
 #: What is of no use once it has expired: these tables have ``id`` and ``expires_at``.
 EXPIRING = tuple(
     cast("Table", model.__table__)
-    for model in (AuthorizationCode, BrowserSession, DeviceCode, FailureCount, PasswordReset, RevokedToken)
+    for model in (
+        AuthorizationCode,
+        BrowserSession,
+        DeviceCode,
+        FailureCount,
+        PasswordReset,
+        PersonalToken,
+        RevokedToken,
+    )
 )
 
 

@@ -1,4 +1,4 @@
-"""Make what guards people's accounts: counts of failures, links for new passwords."""
+"""Make what guards people's accounts: counts of failures, links for new passwords, personal tokens."""
 
 from __future__ import annotations
 
@@ -49,9 +49,24 @@ def upgrade() -> None:
         _of_a_user("password_resets"),
     )
     _index("password_resets", "user_id", "expires_at")
+    op.create_table(
+        "personal_tokens",
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("token_hash", sa.String(64), nullable=False),
+        sa.Column("user_id", sa.String(36), nullable=False),
+        sa.Column("name", sa.String(255), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        _moment("created_at"),
+        _moment("expires_at"),
+        _moment("last_used_at", nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_personal_tokens"),
+        _of_a_user("personal_tokens"),
+    )
+    _index("personal_tokens", "user_id", "expires_at")
 
 
 def downgrade() -> None:
-    """Go back; failures are forgotten, links end."""
+    """Go back; failures are forgotten, links and personal tokens end."""
+    op.drop_table("personal_tokens")
     op.drop_table("password_resets")
     op.drop_table("failure_counts")
