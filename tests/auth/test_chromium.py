@@ -46,7 +46,7 @@ async def answered() -> AsyncIterator[str]:
 
 
 async def test_flows(server: Running) -> None:
-    """Sign-in, consent and the way back, a device, errors: nothing is blocked, and axe-core finds nothing.
+    """Sign-in, consent and the way back, a device, the account, errors: nothing is blocked, and axe-core finds nothing.
 
     Once with the mouse, and once without scripts, in Russian, by keyboard, whose focus is seen.
     """
@@ -74,6 +74,15 @@ async def test_flows(server: Running) -> None:
             await check_page(page)
             await page.get_by_role("button", name="Allow").click()
             assert "may go on" in await page.get_by_role("status").inner_text()
+
+            await page.goto(f"{server.url}/oauth/account")
+            await check_page(page)
+            await page.get_by_label("What it is for").fill("ci")
+            await page.get_by_role("button", name="Make a token").click()
+            await page.get_by_text("codelab_pat_").wait_for()
+            await page.get_by_role("button", name="Set up an authenticator app").click()
+            await page.locator("svg.qr").wait_for()
+            await check_page(page)
 
             refused = await page.goto(f"{request}&client_id=nobody")
             assert refused is not None

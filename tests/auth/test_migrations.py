@@ -15,7 +15,7 @@ TABLES = {
     *("users", "oauth_clients", "refresh_tokens", "audit_logs", "signing_keys"),
     *("auth_audit_head", "auth_audit_checkpoints"),
     *("revoked_tokens", "browser_sessions", "consents", "authorization_codes", "device_codes", "failure_counts"),
-    *("password_resets", "personal_tokens"),
+    *("password_resets", "personal_tokens", "second_factors", "recovery_codes"),
 }
 _OF_PEOPLE = (
     "browser_sessions",
@@ -70,6 +70,8 @@ async def test_indexes_of_the_reference_are_there(auth: RunningAuth) -> None:
     ):
         assert indexes.pop(f"ix_{name}") is True
     assert indexes.pop("ix_device_codes_user_code") is True
+    assert indexes.pop("ix_second_factors_user_id") is True
+    assert indexes.pop("ix_recovery_codes_user_id") is False
     indexes.pop("uq_consents_user_id", None)  # PostgreSQL shows the index of a constraint, SQLite does not
     assert indexes == dict.fromkeys(
         (

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select, update
 
 from codelab.auth.cleaning import clean
-from codelab.auth.models import FailureCount
+from codelab.auth.people.models import FailureCount
 from codelab.auth.throttle import network_of
 from tests.support.auth import CLIENT, PASSWORD, RunningAuth, running_auth
 from tests.support.flows import REQUEST, events, url_of

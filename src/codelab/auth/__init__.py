@@ -32,6 +32,7 @@ from codelab.auth.middleware import BearerMiddleware
 from codelab.auth.pages import Pages
 from codelab.auth.pages.front import Front
 from codelab.auth.passwords import Passwords
+from codelab.auth.people.factors import SecondFactors
 from codelab.auth.personal_tokens import PersonalTokens
 from codelab.auth.principals import Principals
 from codelab.auth.registration import Registration
@@ -130,7 +131,8 @@ class AuthModule(InitPlugin):
             grants.pop("password")
         self._grants = Grants(self.database, grants)
         browsers = Browsers(self.database, secure=issuer.startswith("https:"))
-        self._front = Front(Pages(issuer), browsers, self._logins)
+        self._factors = SecondFactors(self.database, self._audit, throttle, settings.key_encryption_key_file)
+        self._front = Front(Pages(issuer), browsers, self._logins, self._factors)
         self._resets = Resets(self.database, self._passwords, self._audit, self._ended)
         self._accounts = Accounts(self.database, self._logins, self._passwords, self._audit, self._ended)
         self._personal = PersonalTokens(self.database, self._audit, self._ended)
@@ -149,7 +151,7 @@ class AuthModule(InitPlugin):
         app_config.route_handlers.extend(userinfo_routes(self._introspection))
         app_config.route_handlers.extend(authorize_routes(self._front, self._authorizing))
         app_config.route_handlers.extend(device_routes(self._front, self._devices))
-        app_config.route_handlers.extend(account_routes(self._front, self._accounts, self._personal))
+        app_config.route_handlers.extend(account_routes(self._front, self._accounts, self._personal, self._factors))
         app_config.route_handlers.extend(reset_routes(self._front, self._resets))
         app_config.route_handlers.extend(page_routes())
         if self._settings.registration != "off":
@@ -184,6 +186,7 @@ class AuthModule(InitPlugin):
         await self.database.start(self._db_wait, alone=alone)
         await self._keys.load()
         await self._audit.open()
+        self._factors.open()
         await self._inherited.load()
         self._passwords.start()
         await plant(self.database, self._passwords, self._settings)

@@ -85,7 +85,7 @@ class Accounts:
             await accounts.end_everything(session, user.id, at, but=browser.id)
             self._audit.record(session, "password_changed", origin, user_id=user.id, client_id=None)
 
-        await self._logins.log_in(user.username, old, None, origin, keep, with_browser=True)
+        await self._logins.log_in(user.username, old, None, origin, keep, factor_shown=True, with_browser=True)
         self._ended.note()
 
     async def end_browser(self, browser: BrowserRecord, browser_id: str, origin: Origin) -> None:

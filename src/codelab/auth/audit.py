@@ -46,6 +46,8 @@ Event = Literal[
     "password_reset",
     "personal_token_ended",
     "personal_token_made",
+    "second_factor_removed",
+    "second_factor_set",
     "token_refresh",
     "token_reuse",
     "token_revoke",

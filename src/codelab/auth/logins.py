@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from codelab.auth.errors import WrongCredentials
-from codelab.auth.repository import users
+from codelab.auth.errors import OAuthError, WrongCredentials
+from codelab.auth.repository import factors, users
 from codelab.db import now
 
 if TYPE_CHECKING:
@@ -21,9 +21,19 @@ if TYPE_CHECKING:
     from codelab.auth.throttle import Attempt, Throttle
     from codelab.db import Database, Transaction
 
-__all__ = ("Logins",)
+__all__ = ("Logins", "SecondFactorNeeded")
 
 T = TypeVar("T")
+
+
+class SecondFactorNeeded(OAuthError):
+    """Tell that the password was right and a code has to be shown too, which only the pages ask for."""
+
+    code = "invalid_grant"
+
+    def __init__(self, user: UserRecord) -> None:
+        super().__init__("This account has a second factor; log in with a browser")
+        self.user = user
 
 
 class Logins:
@@ -42,19 +52,30 @@ class Logins:
         client_id: str | None,
         origin: Origin,
         keep: Callable[[AsyncSession, UserRecord, datetime], Awaitable[T]],
+        *,
+        factor_shown: bool = False,
         **data: Any,
     ) -> T:
         """Compare a password, then note the login and ``keep`` what comes of it, in one transaction; return that.
 
-        ``data`` is what the audit trail says beside.
+        ``factor_shown`` says that the person showed their second factor earlier. ``data`` is what the audit trail says
+        beside.
 
         Raises:
             WrongCredentials: nobody has this name and password, or they are disabled; which is not told.
             Throttled: too many were wrong, of this address about this name.
+            SecondFactorNeeded: the password is not enough; nothing is noted or kept.
             Unavailable: too many logins wait, or the server is stopping.
         """
+
+        async def keep_if_enough(session: AsyncSession, user: UserRecord, at: datetime) -> T:
+            factor = None if factor_shown else await factors.find_factor(session, user.id)
+            if factor is not None and factor.confirmed_at is not None:
+                raise SecondFactorNeeded(user)
+            return await keep(session, user, at)
+
         async with self._throttle.attempt(origin.ip_address, login) as attempt:
-            return await self._try(login, password, client_id, origin, keep, attempt, data)
+            return await self._try(login, password, client_id, origin, keep_if_enough, attempt, data)
 
     async def _try(
         self,

@@ -21,10 +21,7 @@ __all__ = (
     "BrowserSession",
     "Consent",
     "DeviceCode",
-    "FailureCount",
     "OAuthClient",
-    "PasswordReset",
-    "PersonalToken",
     "RefreshToken",
     "RevokedToken",
     "SigningKey",
@@ -201,50 +198,6 @@ class DeviceCode(AuthBase):
     ip_address: Mapped[str | None] = mapped_column(String(45))
     user_agent: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
-
-
-class PasswordReset(AuthBase):
-    """A link with which a person chooses a new password, once; known only by its SHA-256."""
-
-    __tablename__ = "password_resets"
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
-    token_hash: Mapped[str] = mapped_column(String(64), index=True, unique=True)
-    user_id: Mapped[str] = mapped_column(String(36), ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
-    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
-
-
-class PersonalToken(AuthBase):
-    """A token that a person made for a program of theirs; known only by its SHA-256."""
-
-    __tablename__ = "personal_tokens"
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
-    token_hash: Mapped[str] = mapped_column(String(64), index=True, unique=True)
-    user_id: Mapped[str] = mapped_column(String(36), ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    name: Mapped[str] = mapped_column(String(255))
-    scope: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
-    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
-    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-
-
-class FailureCount(AuthBase):
-    """Wrong passwords and codes of one address, or of one address about one account; the id is a hash of these.
-
-    ``failures`` happened from ``since`` on; ``waits`` is how often they led to a wait, the last until
-    ``blocked_until``.
-    """
-
-    __tablename__ = "failure_counts"
-
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    failures: Mapped[int] = mapped_column(Integer)
-    since: Mapped[datetime] = mapped_column(UtcDateTime)
-    waits: Mapped[int] = mapped_column(Integer)
-    blocked_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
 
 class AuditLog(ChainedRow, AuthBase):

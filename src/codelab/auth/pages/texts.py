@@ -57,6 +57,33 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "The password is changed, and everything else that was logged in has ended.",
         "Пароль изменён, все остальные входы завершены.",
     ),
+    "second_factor": ("Second factor", "Второй фактор"),
+    "second_factor_asks": (
+        "Enter the code that your authenticator app shows, or one of your recovery codes.",
+        "Введите код из приложения-аутентификатора или один из запасных кодов.",
+    ),
+    "second_factor_wrong": (
+        "This code is wrong, or was used already. Wait for the next one.",
+        "Код неверен или уже использован. Дождитесь следующего.",
+    ),
+    "code": ("Code", "Код"),
+    "recovery_codes": (
+        "Keep these recovery codes: each signs you in once when you do not have the app. They are shown only now.",
+        "Сохраните запасные коды: каждый один раз заменит приложение. Они показаны только сейчас.",
+    ),
+    "factor_setup": (
+        "Scan this with an authenticator app, or type the secret, then enter the code that it shows.",
+        "Отсканируйте код приложением-аутентификатором или введите секрет, затем введите показанный код.",
+    ),
+    "factor_confirm": ("Turn it on", "Включить"),
+    "factor_on": (
+        "Signing in asks for a code of your authenticator app.",
+        "При входе запрашивается код из приложения-аутентификатора.",
+    ),
+    "factor_off": ("Signing in asks for the password alone.", "При входе запрашивается только пароль."),
+    "factor_begin": ("Set up an authenticator app", "Подключить приложение-аутентификатор"),
+    "factor_remove": ("Turn it off", "Отключить"),
+    "done_factor": ("The second factor is on.", "Второй фактор включён."),
     "new_password": ("New password", "Новый пароль"),
     "again": ("The same once more", "Ещё раз"),
     "set_password": ("Set the password", "Сохранить пароль"),

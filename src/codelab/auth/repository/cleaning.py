@@ -10,13 +10,11 @@ from codelab.auth.models import (
     AuthorizationCode,
     BrowserSession,
     DeviceCode,
-    FailureCount,
-    PasswordReset,
-    PersonalToken,
     RefreshToken,
     RevokedToken,
     SigningKey,
 )
+from codelab.auth.people.models import FailureCount, PasswordReset, PersonalToken
 from codelab.auth.repository.audit import AUDIT
 
 if TYPE_CHECKING:

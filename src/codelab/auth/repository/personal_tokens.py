@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sqlalchemy import Table, delete, insert, select, update
 
-from codelab.auth.models import PersonalToken
+from codelab.auth.people.models import PersonalToken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

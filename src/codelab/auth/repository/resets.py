@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Table, delete, insert, select
 
-from codelab.auth.models import PasswordReset
+from codelab.auth.people.models import PasswordReset
 
 if TYPE_CHECKING:
     from datetime import datetime

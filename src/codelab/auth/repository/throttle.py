@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from sqlalchemy import Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from codelab.auth.models import FailureCount
+from codelab.auth.people.models import FailureCount
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""Make what guards people's accounts: counts of failures, links for new passwords, personal tokens."""
+"""Make what guards people's accounts: counts of failures, links for new passwords, personal tokens, second factors."""
 
 from __future__ import annotations
 
@@ -63,10 +63,33 @@ def upgrade() -> None:
         _of_a_user("personal_tokens"),
     )
     _index("personal_tokens", "user_id", "expires_at")
+    op.create_table(
+        "second_factors",
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("user_id", sa.String(36), nullable=False),
+        sa.Column("secret_jwe", sa.Text(), nullable=False),
+        sa.Column("last_step", sa.BigInteger(), nullable=False),
+        _moment("created_at"),
+        _moment("confirmed_at", nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_second_factors"),
+        _of_a_user("second_factors"),
+    )
+    op.create_index("ix_second_factors_user_id", "second_factors", ["user_id"], unique=True)
+    op.create_table(
+        "recovery_codes",
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("user_id", sa.String(36), nullable=False),
+        sa.Column("code_hash", sa.String(64), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_recovery_codes"),
+        _of_a_user("recovery_codes"),
+    )
+    op.create_index("ix_recovery_codes_user_id", "recovery_codes", ["user_id"])
 
 
 def downgrade() -> None:
-    """Go back; failures are forgotten, links and personal tokens end."""
+    """Go back; failures are forgotten, links, personal tokens and second factors end."""
+    op.drop_table("recovery_codes")
+    op.drop_table("second_factors")
     op.drop_table("personal_tokens")
     op.drop_table("password_resets")
     op.drop_table("failure_counts")
