@@ -43,6 +43,7 @@ from codelab.auth.routes.account import create_routes as account_routes
 from codelab.auth.routes.authorize import create_routes as authorize_routes
 from codelab.auth.routes.device import DEVICE
 from codelab.auth.routes.device import create_routes as device_routes
+from codelab.auth.routes.logout import create_routes as logout_routes
 from codelab.auth.routes.metadata import create_routes as metadata_routes
 from codelab.auth.routes.pages import create_routes as page_routes
 from codelab.auth.routes.registration import create_routes as registration_routes
@@ -152,6 +153,7 @@ class AuthModule(InitPlugin):
         app_config.route_handlers.extend(authorize_routes(self._front, self._authorizing))
         app_config.route_handlers.extend(device_routes(self._front, self._devices))
         app_config.route_handlers.extend(account_routes(self._front, self._accounts, self._personal, self._factors))
+        app_config.route_handlers.extend(logout_routes(self._front, self._accounts, self._tokens))
         app_config.route_handlers.extend(reset_routes(self._front, self._resets))
         app_config.route_handlers.extend(page_routes())
         if self._settings.registration != "off":

@@ -84,6 +84,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "factor_begin": ("Set up an authenticator app", "Подключить приложение-аутентификатор"),
     "factor_remove": ("Turn it off", "Отключить"),
     "done_factor": ("The second factor is on.", "Второй фактор включён."),
+    "logout": ("Sign out", "Выход"),
+    "logged_out": (
+        "Nobody is signed in with this browser. You can close this page.",
+        "В этом браузере никто не вошёл. Страницу можно закрыть.",
+    ),
     "new_password": ("New password", "Новый пароль"),
     "again": ("The same once more", "Ещё раз"),
     "set_password": ("Set the password", "Сохранить пароль"),
