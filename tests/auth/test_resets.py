@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,3 +88,13 @@ async def test_links_end(auth: RunningAuth, browser: Browser) -> None:
     assert (await browser.open(second)).status_code == 400
     (row,) = await auth.rows("SELECT token_hash FROM password_resets")
     assert row["token_hash"] not in second
+
+
+async def test_once(auth: RunningAuth, browser: Browser) -> None:
+    """Of five who use a link at once, one sets the password."""
+    await browser.open(await link(auth))
+    forms = [browser.read.forms[0].fields | {"password": NEW + mark, "again": NEW + mark} for mark in "abcde"]
+    answers = await asyncio.gather(*(browser.http.post("/oauth/reset", data=form) for form in forms))
+    assert sorted(answer.status_code for answer in answers) == [200, *[400] * 4]
+    (form,) = [form for form, answer in zip(forms, answers, strict=True) if answer.is_success]
+    assert (await auth.login(password=form["password"])).status_code == 200
