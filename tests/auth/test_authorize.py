@@ -99,12 +99,12 @@ async def test_a_person_says_no(provider: RunningAuth, browser: Browser) -> None
 
 
 async def test_wrong_password(provider: RunningAuth, browser: Browser) -> None:
-    """The page comes again with the name, says no more than that the two do not fit, and the next try works."""
+    """The page comes again with the name, says no more than that one of the two is wrong, and the next try works."""
     for name, password in (("admin", "wrong"), ("nobody", PASSWORD), ("admin", ""), ("admin", "x" * 2000)):
         await browser.open(url_of(REQUEST))
         page = await browser.sign_in(name, password)
         assert page.status_code == 403
-        assert "do not fit" in page.text
+        assert "is wrong" in page.text
         assert browser.read.forms[0].fields["username"] == name
     await browser.sign_in("admin", PASSWORD)
     assert "Allow access?" in browser.page.text

@@ -67,6 +67,9 @@ class Walk:
         answer = await self.auth.http.get(value, headers={"Authorization": f"Bearer {body['access_token']}"})
         assert set(answer.json()) == {"sub"}
 
+    async def _end_session_endpoint(self, value: Any) -> None:
+        assert "Nobody is signed in" in (await self.auth.http.get(value)).text
+
     async def _introspection_endpoint(self, value: Any) -> None:
         assert value == f"{ISSUER}/oauth/introspect"
 

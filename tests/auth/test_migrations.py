@@ -14,9 +14,17 @@ if TYPE_CHECKING:
 TABLES = {
     *("users", "oauth_clients", "refresh_tokens", "audit_logs", "signing_keys"),
     *("auth_audit_head", "auth_audit_checkpoints"),
-    *("revoked_tokens", "browser_sessions", "consents", "authorization_codes", "device_codes"),
+    *("revoked_tokens", "browser_sessions", "consents", "authorization_codes", "device_codes", "failure_counts"),
+    *("password_resets", "personal_tokens", "second_factors", "recovery_codes"),
 }
-_OF_PEOPLE = ("browser_sessions", "consents", "authorization_codes", "device_codes")
+_OF_PEOPLE = (
+    "browser_sessions",
+    "consents",
+    "authorization_codes",
+    "device_codes",
+    "password_resets",
+    "personal_tokens",
+)
 
 
 async def test_migrations_lead_to_the_models(auth: RunningAuth) -> None:
@@ -53,9 +61,17 @@ async def test_indexes_of_the_reference_are_there(auth: RunningAuth) -> None:
     for name in ("users_username", "users_email", "oauth_clients_client_id", "refresh_tokens_jti_hash"):
         assert indexes.pop(f"ix_{name}") is True
     assert indexes.pop("ix_audit_logs_seq") is True
-    for name in ("browser_sessions_token_hash", "authorization_codes_code_hash", "device_codes_device_code_hash"):
+    for name in (
+        "browser_sessions_token_hash",
+        "authorization_codes_code_hash",
+        "device_codes_device_code_hash",
+        "password_resets_token_hash",
+        "personal_tokens_token_hash",
+    ):
         assert indexes.pop(f"ix_{name}") is True
     assert indexes.pop("ix_device_codes_user_code") is True
+    assert indexes.pop("ix_second_factors_user_id") is True
+    assert indexes.pop("ix_recovery_codes_user_id") is False
     indexes.pop("uq_consents_user_id", None)  # PostgreSQL shows the index of a constraint, SQLite does not
     assert indexes == dict.fromkeys(
         (
@@ -64,8 +80,16 @@ async def test_indexes_of_the_reference_are_there(auth: RunningAuth) -> None:
             *(f"ix_refresh_tokens_{name}" for name in ("family_id", "user_id", "client_id", "expires_at", "revoked")),
             *(f"ix_audit_logs_{name}" for name in ("user_id", "event_type", "success", "created_at")),
             *(f"ix_{table}_user_id" for table in _OF_PEOPLE),
-            *(f"ix_{table}_client_id" for table in _OF_PEOPLE if table != "browser_sessions"),
-            *(f"ix_{table}_expires_at" for table in ("revoked_tokens", *_OF_PEOPLE) if table != "consents"),
+            *(
+                f"ix_{table}_client_id"
+                for table in _OF_PEOPLE
+                if table not in {"browser_sessions", "password_resets", "personal_tokens"}
+            ),
+            *(
+                f"ix_{table}_expires_at"
+                for table in ("revoked_tokens", "failure_counts", *_OF_PEOPLE)
+                if table != "consents"
+            ),
         ),
         False,
     )

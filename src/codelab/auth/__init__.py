@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from litestar.plugins import InitPlugin
 
+from codelab.auth.accounts import Accounts
 from codelab.auth.audit import Audit
 from codelab.auth.authorize.service import Authorizing
 from codelab.auth.browsers import Browsers
@@ -31,20 +32,27 @@ from codelab.auth.middleware import BearerMiddleware
 from codelab.auth.pages import Pages
 from codelab.auth.pages.front import Front
 from codelab.auth.passwords import Passwords
+from codelab.auth.people.factors import SecondFactors
+from codelab.auth.personal_tokens import PersonalTokens
 from codelab.auth.principals import Principals
 from codelab.auth.registration import Registration
+from codelab.auth.resets import Resets
 from codelab.auth.resources import Audiences
 from codelab.auth.revocations import Revocations
+from codelab.auth.routes.account import create_routes as account_routes
 from codelab.auth.routes.authorize import create_routes as authorize_routes
 from codelab.auth.routes.device import DEVICE
 from codelab.auth.routes.device import create_routes as device_routes
+from codelab.auth.routes.logout import create_routes as logout_routes
 from codelab.auth.routes.metadata import create_routes as metadata_routes
 from codelab.auth.routes.pages import create_routes as page_routes
 from codelab.auth.routes.registration import create_routes as registration_routes
+from codelab.auth.routes.reset import create_routes as reset_routes
 from codelab.auth.routes.token import create_routes as token_routes
 from codelab.auth.routes.userinfo import create_routes as userinfo_routes
 from codelab.auth.seeds import DEVICE_CODE, plant
 from codelab.auth.storage import SCHEMA
+from codelab.auth.throttle import Throttle
 from codelab.auth.tokens import AccessTokens
 from codelab.db import Database, Limits, parse_url
 from codelab.db.upkeep import Upkeep
@@ -101,7 +109,10 @@ class AuthModule(InitPlugin):
         self._ended = Revocations(self.database)
         self._inherited = InheritedTokens(self.database, settings.key_encryption_key_file)
         self._audit = Audit(self.database, settings.key_encryption_key_file)
-        self._logins = Logins(self.database, self._passwords, self._audit)
+        throttle = Throttle(
+            self.database, per_account=settings.login_failures, per_address=settings.login_failures_per_address
+        )
+        self._logins = Logins(self.database, self._passwords, self._audit, throttle)
         issuing = Issuing(self._tokens, audiences)
         grants: dict[str, Grant] = {
             "authorization_code": CodeGrant(self.database, self._audit, issuing, self._ended),
@@ -121,13 +132,17 @@ class AuthModule(InitPlugin):
             grants.pop("password")
         self._grants = Grants(self.database, grants)
         browsers = Browsers(self.database, secure=issuer.startswith("https:"))
-        self._front = Front(Pages(issuer), browsers, self._logins)
+        self._factors = SecondFactors(self.database, self._audit, throttle, settings.key_encryption_key_file)
+        self._front = Front(Pages(issuer), browsers, self._logins, self._factors)
+        self._resets = Resets(self.database, self._passwords, self._audit, self._ended)
+        self._accounts = Accounts(self.database, self._logins, self._passwords, self._audit, self._ended)
+        self._personal = PersonalTokens(self.database, self._audit, self._ended)
         self._authorizing = Authorizing(self.database, self._audit, audiences, issuer)
-        self._devices = Devices(self.database, self._audit, audiences, f"{issuer.rstrip('/')}{DEVICE}")
+        self._devices = Devices(self.database, self._audit, audiences, throttle, f"{issuer.rstrip('/')}{DEVICE}")
         self._discovery = Discovery(issuer, audiences, self._grants.types, registration=settings.registration != "off")
-        self.upkeep = Upkeep("auth", lambda: clean(self.database, settings, self._audit.chain))
+        self.upkeep = Upkeep("auth", self._look_after)
         self._registration = Registration(self.database, self._audit, settings)
-        self._principals = Principals(self.database, self._tokens, self._ended, local_secret)
+        self._principals = Principals(self.database, self._tokens, self._personal, self._ended, local_secret)
         self._introspection = Introspection(self.database, self._audit, self._tokens, self._inherited, self._ended)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
@@ -137,6 +152,9 @@ class AuthModule(InitPlugin):
         app_config.route_handlers.extend(userinfo_routes(self._introspection))
         app_config.route_handlers.extend(authorize_routes(self._front, self._authorizing))
         app_config.route_handlers.extend(device_routes(self._front, self._devices))
+        app_config.route_handlers.extend(account_routes(self._front, self._accounts, self._personal, self._factors))
+        app_config.route_handlers.extend(logout_routes(self._front, self._accounts, self._tokens))
+        app_config.route_handlers.extend(reset_routes(self._front, self._resets))
         app_config.route_handlers.extend(page_routes())
         if self._settings.registration != "off":
             is_open = self._settings.registration == "open"
@@ -170,6 +188,7 @@ class AuthModule(InitPlugin):
         await self.database.start(self._db_wait, alone=alone)
         await self._keys.load()
         await self._audit.open()
+        self._factors.open()
         await self._inherited.load()
         self._passwords.start()
         await plant(self.database, self._passwords, self._settings)
@@ -179,7 +198,13 @@ class AuthModule(InitPlugin):
         """Finish what was begun and close the database."""
         await self.upkeep.stop()
         await self._passwords.stop()
+        if self._keys.loaded:
+            await self._personal.keep_uses()
         await self.database.stop()
+
+    async def _look_after(self) -> dict[str, int]:
+        await self._personal.keep_uses()
+        return await clean(self.database, self._settings, self._audit.chain)
 
     async def ready(self) -> bool:
         """Tell whether tokens can be issued: keys are loaded and the database answers."""

@@ -13,6 +13,7 @@ from codelab.auth.repository import devices
 from codelab.auth.repository.browsers import count_wrong_code
 from codelab.auth.scopes import within_rights
 from codelab.auth.seeds import DEVICE_CODE
+from codelab.auth.throttle import Throttled
 from codelab.auth.tokens import hash_token, new_refresh_token
 from codelab.db import new_id, now
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from codelab.auth.repository.devices import WaitingDevice
     from codelab.auth.resources import Audiences
     from codelab.auth.schemas import Origin
+    from codelab.auth.throttle import Throttle
     from codelab.db import Database, Transaction
 
 __all__ = ("LETTERS", "Devices", "Found", "read_user_code")
@@ -54,10 +56,11 @@ class Found(NamedTuple):
 class Devices:
     """Give devices their codes, and let people decide about them; ``page`` is the URL where they do."""
 
-    def __init__(self, database: Database, audit: Audit, audiences: Audiences, page: str) -> None:
+    def __init__(self, database: Database, audit: Audit, audiences: Audiences, throttle: Throttle, page: str) -> None:
         self._database = database
         self._audit = audit
         self._audiences = audiences
+        self._throttle = throttle
         self._page = page
 
     async def begin(self, fields: dict[str, str], authorization: str | None, origin: Origin) -> dict[str, Any]:
@@ -110,18 +113,30 @@ class Devices:
             "interval": INTERVAL,
         }
 
-    async def find(self, shown: str, browser: BrowserRecord) -> Found:
-        """Find the device that waits with a code; wrong codes are counted against the sign-in."""
+    async def find(self, shown: str, browser: BrowserRecord, origin: Origin) -> Found:
+        """Find the device that waits with a code; wrong codes count against the sign-in, the person and the address."""
         if browser.wrong_codes >= MOST_WRONG:
             return Found(None, throttled=True)
+        try:
+            return await self._find(shown, browser, origin)
+        except Throttled:
+            return Found(None, throttled=True)
+
+    async def _find(self, shown: str, browser: BrowserRecord, origin: Origin) -> Found:
         code = read_user_code(shown)
-        if code is not None:
-            async with self._database.read() as session:
-                device = await devices.find_waiting(session, code, now())
-            if device is not None:
-                return Found(device)
-        await self._database.write(lambda tx: count_wrong_code(tx.session, browser.id))
-        return Found(None)
+        async with self._throttle.attempt(origin.ip_address, f"device code of {browser.user_id}") as attempt:
+            if code is not None:
+                async with self._database.read() as session:
+                    device = await devices.find_waiting(session, code, now())
+                if device is not None:
+                    return Found(device)
+
+            async def unit(transaction: Transaction) -> None:
+                await count_wrong_code(transaction.session, browser.id)
+                await self._throttle.note_failure(transaction.session, attempt, now())
+
+            await self._database.write(unit)
+            return Found(None)
 
     def scope_of(self, device: WaitingDevice, browser: BrowserRecord) -> str:
         """Return what this person can let the device do.

@@ -43,6 +43,7 @@ class Discovery:
             "userinfo_endpoint": f"{base}/oauth/userinfo",
             "introspection_endpoint": f"{base}/oauth/introspect",
             "revocation_endpoint": f"{base}/oauth/revoke",
+            "end_session_endpoint": f"{base}/oauth/logout",
             "jwks_uri": f"{base}/.well-known/jwks.json",
             "scopes_supported": list(SCOPES),
             "response_types_supported": ["code"],

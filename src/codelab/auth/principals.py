@@ -7,6 +7,7 @@ import hmac
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from codelab.auth.personal_tokens import PERSONAL_CLIENT_ID, PERSONAL_PREFIX
 from codelab.auth.recent import Recent
 from codelab.auth.repository import users
 from codelab.auth.repository.clients import ClientRecord, find_active_clients, find_client
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from codelab.auth.personal_tokens import PersonalTokens
+    from codelab.auth.repository.personal_tokens import TokenRecord
     from codelab.auth.revocations import Revocations
     from codelab.auth.tokens import AccessTokens
     from codelab.db import Database
@@ -48,12 +51,21 @@ class _Verified(NamedTuple):
 class Principals:
     """Tell whose a bearer token is."""
 
-    def __init__(self, database: Database, tokens: AccessTokens, ended: Revocations, local_secret: str | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        tokens: AccessTokens,
+        personal: PersonalTokens,
+        ended: Revocations,
+        local_secret: str | None,
+    ) -> None:
         self._database = database
         self._tokens = tokens
+        self._personal = personal
         self._ended = ended
         self._local_secret = local_secret.encode() if local_secret else None
         self._verified: Recent[_Verified] = Recent()
+        self._personal_known: Recent[TokenRecord] = Recent()
         self._known: Recent[tuple[float, Any]] = Recent()
 
     async def find(self, token: str) -> Principal:
@@ -64,6 +76,8 @@ class Principals:
         """
         if token.startswith(LOCAL_PREFIX):
             return await self._find_local(token)
+        if token.startswith(PERSONAL_PREFIX):
+            return await self._find_personal(token)
         # Keyed by the hash, so that a dump of this process does not hold every token in use.
         key = hashlib.sha256(token.encode(errors="replace")).digest()
         verified = self._verified.get(key)
@@ -107,6 +121,24 @@ class Principals:
             raise refuse("The access token is not valid.")
         user = await self._active(ADMIN, users.find_user)
         return Principal(subject=user.id, username=user.username, client_id=LOCAL_CLIENT_ID, scopes=frozenset(SCOPES))
+
+    async def _find_personal(self, token: str) -> Principal:
+        key = hashlib.sha256(token.encode(errors="replace")).digest()
+        found = self._personal_known.get(key) or await self._personal.find(token)
+        if found is None or found.expires_at.timestamp() <= time.time() or await self._ended.has_ended((found.id,)):
+            self._personal_known.drop(key)
+            raise refuse("The access token is not valid.")
+        self._personal_known.put(key, found)
+        user = await self._active(found.user_id, users.find_user_by_id)
+        self._personal.note_use(found.id)
+        return Principal(
+            subject=user.id,
+            username=user.username,
+            client_id=PERSONAL_CLIENT_ID,
+            scopes=frozenset(found.scope.split()),
+            expires_at=found.expires_at.timestamp(),
+            proof_ids=(found.id,),
+        )
 
     async def _active(self, key: str, find: Callable[[AsyncSession, str], Awaitable[A | None]]) -> A:
         # The clock is read before the database: what is read later is not older than it seems.

@@ -134,6 +134,18 @@ class AccessTokens:
             raise refuse("The access token is not valid.")
         return decoded.claims
 
+    def subject_of_hint(self, token: str) -> str | None:
+        """Return whom an ID token of this server is about, expired or not; None for anything else."""
+        if len(token) > _MAX_TOKEN_BYTES:
+            return None
+        try:
+            decoded = jwt.decode(token, self._key_of, algorithms=[ALGORITHM])
+        except (JoseError, ValueError, TypeError):
+            return None
+        claims, subject = decoded.claims, decoded.claims.get("sub")
+        ours = claims.get("iss") == self.issuer and decoded.header.get("typ") == "JWT"
+        return subject if ours and isinstance(subject, str) else None
+
     def _key_of(self, token: Any) -> ECKey:
         key = self._keys.find(token.headers().get("kid"))
         if key is None:

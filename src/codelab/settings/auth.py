@@ -56,6 +56,18 @@ class AuthSettings:
         "`off` removes the password grant, for everybody: people then log in with a browser only.",
         switch,
     )
+    login_failures: int = variable(
+        "AUTH_SERVICE__LOGIN_FAILURES",
+        "10",
+        "Wrong passwords or codes in a minute, of one address about one account, after which it has to wait.",
+        whole(1, 1_000_000),
+    )
+    login_failures_per_address: int = variable(
+        "AUTH_SERVICE__LOGIN_FAILURES_PER_ADDRESS",
+        "100",
+        "The same, of one address about all accounts together.",
+        whole(1, 1_000_000),
+    )
     registration: str = variable(
         "AUTH_SERVICE__REGISTRATION",
         "token",

@@ -10,12 +10,114 @@ LANGUAGES = ("en", "ru")
 
 _TEXTS: dict[str, tuple[str, str]] = {
     "sign_in": ("Sign in", "Вход"),
+    "do_sign_in": ("Sign in", "Войти"),
     "sign_in_for": ("Sign in to go on to {client}", "Войдите, чтобы продолжить в {client}"),
     "username": ("User name or email", "Имя пользователя или почта"),
     "password": ("Password", "Пароль"),
-    "wrong_credentials": (
-        "This name and password do not fit. Nothing else is told, so that nobody can try names out.",
-        "Имя и пароль не подходят. Больше ничего не сообщается, чтобы имена нельзя было подобрать.",
+    "wrong_credentials": ("The name or the password is wrong.", "Неверное имя или пароль."),
+    "throttled": (
+        "Too many attempts failed. Wait (minutes: {minutes}), then try again; you may still sign in from elsewhere.",
+        "Слишком много неудачных попыток. Подождите (минут: {minutes}); войти из другого места можно и сейчас.",
+    ),
+    "account": ("My account", "Моя учётная запись"),
+    "browsers": ("Browsers", "Браузеры"),
+    "this_browser": ("this browser", "этот браузер"),
+    "sign_out": ("Sign out", "Выйти"),
+    "programs": ("Programs that are logged in", "Программы с доступом"),
+    "no_programs": ("None.", "Нет."),
+    "log_out": ("Log out", "Завершить"),
+    "last_used": ("last used", "последнее использование"),
+    "never_used": ("never used", "не использовался"),
+    "expires": ("good until", "действует до"),
+    "end_all": ("End everything but this browser", "Завершить всё, кроме этого браузера"),
+    "apps": ("Programs that need not ask again", "Программы, которым разрешён доступ"),
+    "no_apps": ("None.", "Нет."),
+    "remove": ("Remove", "Удалить"),
+    "tokens": ("Personal access tokens", "Личные токены доступа"),
+    "tokens_about": (
+        "For a program that cannot log in. Such a token cannot decide what agents may do.",
+        "Для программы, которая не может войти сама. Такой токен не может решать, что разрешено агентам.",
+    ),
+    "token_name": ("What it is for", "Для чего он"),
+    "token_scopes": ("It may", "Он может"),
+    "token_days": ("Days that it is good for", "Срок действия, дней"),
+    "make_token": ("Make a token", "Создать токен"),
+    "token_refused": (
+        "A token needs a name and something that it may do.",
+        "Токену нужны название и хотя бы одно право.",
+    ),
+    "done_token": (
+        "This is the token. It is shown only now.",
+        "Это токен. Он показан только сейчас.",
+    ),
+    "change_password": ("Change the password", "Сменить пароль"),
+    "old_password": ("Password until now", "Прежний пароль"),
+    "password_wrong": ("The password until now is another one.", "Прежний пароль неверен."),
+    "done_password": (
+        "The password is changed, and everything else that was logged in has ended.",
+        "Пароль изменён, все остальные входы завершены.",
+    ),
+    "second_factor": ("Second factor", "Второй фактор"),
+    "second_factor_asks": (
+        "Enter the code that your authenticator app shows, or one of your recovery codes.",
+        "Введите код из приложения-аутентификатора или один из запасных кодов.",
+    ),
+    "second_factor_wrong": (
+        "This code is wrong, or was used already. Wait for the next one.",
+        "Код неверен или уже использован. Дождитесь следующего.",
+    ),
+    "code": ("Code", "Код"),
+    "recovery_codes": (
+        "Keep these recovery codes: each signs you in once when you do not have the app. They are shown only now.",
+        "Сохраните запасные коды: каждый один раз заменит приложение. Они показаны только сейчас.",
+    ),
+    "factor_setup": (
+        "Scan this with an authenticator app, or type the secret, then enter the code that it shows.",
+        "Отсканируйте код приложением-аутентификатором или введите секрет, затем введите показанный код.",
+    ),
+    "factor_confirm": ("Turn it on", "Включить"),
+    "factor_on": (
+        "Signing in asks for a code of your authenticator app.",
+        "При входе запрашивается код из приложения-аутентификатора.",
+    ),
+    "factor_off": ("Signing in asks for the password alone.", "При входе запрашивается только пароль."),
+    "factor_begin": ("Set up an authenticator app", "Подключить приложение-аутентификатор"),
+    "factor_remove": ("Turn it off", "Отключить"),
+    "done_factor": ("The second factor is on.", "Второй фактор включён."),
+    "logout": ("Sign out", "Выход"),
+    "logged_out": (
+        "Nobody is signed in with this browser. You can close this page.",
+        "В этом браузере никто не вошёл. Страницу можно закрыть.",
+    ),
+    "new_password": ("New password", "Новый пароль"),
+    "again": ("The same once more", "Ещё раз"),
+    "set_password": ("Set the password", "Сохранить пароль"),
+    "reset_for": ("Choose a new password for {username}.", "Выберите новый пароль для {username}."),
+    "reset_done": (
+        "The new password is set, and everything that was logged in has ended. You can close this page.",
+        "Новый пароль сохранён, все прежние входы завершены. Страницу можно закрыть.",
+    ),
+    "reset_ended": (
+        "This link was used already, or is too old. An administrator can make a new one.",
+        "Ссылка уже использована или устарела. Администратор может создать новую.",
+    ),
+    "password_hint": (
+        "At least {shortest} characters; several words are easy to remember.",
+        "Не меньше {shortest} символов; несколько слов легко запомнить.",
+    ),
+    "password_differ": ("The two passwords differ.", "Пароли не совпадают."),
+    "password_too_short": (
+        "A password needs at least {shortest} characters.",
+        "В пароле должно быть не меньше {shortest} символов.",
+    ),
+    "password_too_long": ("This password is too long.", "Пароль слишком длинный."),
+    "password_too_common": (
+        "This password is one of the first that everybody tries.",
+        "Этот пароль подбирают одним из первых.",
+    ),
+    "password_like_name": (
+        "A password must not be your name or address.",
+        "Пароль не должен совпадать с именем или адресом.",
     ),
     "consent": ("Allow access?", "Разрешить доступ?"),
     "consent_asks": ("{client} asks to:", "{client} просит разрешения:"),
@@ -44,8 +146,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Устройства с таким кодом нет. Код действует десять минут: проверьте его на устройстве.",
     ),
     "device_throttled": (
-        "Too many wrong codes. Close the browser and sign in again to go on.",
-        "Слишком много неверных кодов. Закройте браузер и войдите снова.",
+        "Too many wrong codes. Wait a few minutes, then sign in again.",
+        "Слишком много неверных кодов. Подождите несколько минут и войдите снова.",
     ),
     "device_compare": ("Is this the code that the device shows?", "Устройство показывает этот код?"),
     "device_from": ("The device asked from {address}.", "Запрос пришёл с адреса {address}."),
@@ -94,7 +196,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
 }
 
 
-def say(language: str, key: str, **parts: str) -> str:
+def say(language: str, key: str, **parts: object) -> str:
     """Say something in a language."""
     return _TEXTS[key][LANGUAGES.index(language)].format(**parts)
 

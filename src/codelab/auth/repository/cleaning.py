@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Table, and_, delete, func, or_, select
 
-from codelab.auth.models import AuthorizationCode, BrowserSession, DeviceCode, RefreshToken, RevokedToken, SigningKey
+from codelab.auth.models import (
+    AuthorizationCode,
+    BrowserSession,
+    DeviceCode,
+    RefreshToken,
+    RevokedToken,
+    SigningKey,
+)
+from codelab.auth.people.models import FailureCount, PasswordReset, PersonalToken
 from codelab.auth.repository.audit import AUDIT
 
 if TYPE_CHECKING:
@@ -30,7 +38,16 @@ _tokens = cast("Table", RefreshToken.__table__)
 _keys = cast("Table", SigningKey.__table__)
 #: What is of no use once it has expired: these tables have ``id`` and ``expires_at``.
 EXPIRING = tuple(
-    cast("Table", model.__table__) for model in (AuthorizationCode, BrowserSession, DeviceCode, RevokedToken)
+    cast("Table", model.__table__)
+    for model in (
+        AuthorizationCode,
+        BrowserSession,
+        DeviceCode,
+        FailureCount,
+        PasswordReset,
+        PersonalToken,
+        RevokedToken,
+    )
 )
 
 

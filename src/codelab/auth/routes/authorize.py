@@ -139,9 +139,14 @@ def create_routes(front: Front, authorizing: Authorizing) -> list[HTTPRouteHandl
         """Take the form of the page that asks who it is."""
         return await answer(request, front.sign_in(request))
 
+    @post("/oauth/second-factor", summary="The form of the page that asks for a second factor", **PAGE_FORM)
+    async def second_factor(request: Request[Any, Any, Any]) -> Page:
+        """Take the form of the page that asks for a code."""
+        return await answer(request, front.show_factor(request))
+
     @post("/oauth/consent", summary="The form of the page on which people agree", **PAGE_FORM)
     async def consent(request: Request[Any, Any, Any]) -> Page:
         """Take the form of the page that asks whether a client may."""
         return await answer(request, pages.consent(request))
 
-    return [authorize, authorize_by_form, sign_in, consent]
+    return [authorize, authorize_by_form, sign_in, second_factor, consent]

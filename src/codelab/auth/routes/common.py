@@ -26,6 +26,7 @@ _REFUSALS = {
     400: "The request, the grant or the scope is refused",
     401: "The client, or the name and password, is refused",
     413: "The form is over 64 KiB",
+    429: "Too many failures; `Retry-After` says how long to wait",
     503: "Try again later",
 }
 

@@ -39,7 +39,7 @@ class DevicePages:
         shown = parse_parameters(purpose.query.encode()).get("user_code")
         if shown is None:
             return self._ask_code(visit, browser)
-        found = await self._devices.find(shown, browser)
+        found = await self._devices.find(shown, browser, origin_of(visit))
         if found.device is None:
             return self._ask_code(visit, browser, shown, wrong=not found.throttled, throttled=found.throttled)
         return self._front.show(
@@ -60,7 +60,7 @@ class DevicePages:
         browser = await self._front.person(visit)
         if browser is None:
             return self._front.ask_who(visit, await self._read_purpose(urlencode({"user_code": shown})))
-        found = await self._devices.find(shown, browser)
+        found = await self._devices.find(shown, browser, origin_of(visit))
         if found.device is None:
             return self._ask_code(visit, browser, shown, wrong=not found.throttled, throttled=found.throttled)
         allow = fields.get("decision") == "allow"

@@ -1,0 +1,1 @@
+"""What guards people's accounts."""
