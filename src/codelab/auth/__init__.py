@@ -28,6 +28,10 @@ from codelab.auth.introspection import Introspection
 from codelab.auth.keys import KeyRing
 from codelab.auth.logins import Logins
 from codelab.auth.middleware import BearerMiddleware
+from codelab.auth.operators import Operators
+from codelab.auth.operators.clients import Clients
+from codelab.auth.operators.keys import Keys
+from codelab.auth.operators.users import Users
 from codelab.auth.pages import Pages
 from codelab.auth.pages.front import Front
 from codelab.auth.passwords import Passwords
@@ -47,6 +51,7 @@ from codelab.auth.seeds import DEVICE_CODE, plant
 from codelab.auth.storage import SCHEMA
 from codelab.auth.tokens import AccessTokens
 from codelab.db import Database, Limits, parse_url
+from codelab.db.jobs import Job, Jobs
 from codelab.db.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -62,6 +67,8 @@ if TYPE_CHECKING:
 
 __all__ = ("AuthModule",)
 
+#: Seconds between two looks at what other processes did with the keys.
+_FOLLOW_KEYS = 0.5
 #: Whose 401 is not about the API.
 _FOR_CLIENTS = ("/oauth/token", "/oauth/device_authorization", "/oauth/introspect", "/oauth/revoke", "/oauth/userinfo")
 #: What scripts in browsers may ask too; to introspect needs a secret, which they cannot keep.
@@ -94,13 +101,13 @@ class AuthModule(InitPlugin):
         )
         self._settings = settings
         self._db_wait = db_wait
-        self._keys = KeyRing(self.database, settings.key_encryption_key_file)
+        self._audit = Audit(self.database, settings.key_encryption_key_file)
+        self._keys = KeyRing(self.database, settings.key_encryption_key_file, self._audit, settings.key_max_age)
         self._passwords = Passwords()
         audiences = Audiences(issuer, settings.jwt_audience)
         self._tokens = AccessTokens(self._keys, issuer=issuer, audiences=audiences)
         self._ended = Revocations(self.database)
         self._inherited = InheritedTokens(self.database, settings.key_encryption_key_file)
-        self._audit = Audit(self.database, settings.key_encryption_key_file)
         self._logins = Logins(self.database, self._passwords, self._audit)
         issuing = Issuing(self._tokens, audiences)
         grants: dict[str, Grant] = {
@@ -126,6 +133,12 @@ class AuthModule(InitPlugin):
         self._devices = Devices(self.database, self._audit, audiences, f"{issuer.rstrip('/')}{DEVICE}")
         self._discovery = Discovery(issuer, audiences, self._grants.types, registration=settings.registration != "off")
         self.upkeep = Upkeep("auth", lambda: clean(self.database, settings, self._audit.chain))
+        self.operators = Operators(
+            users=Users(self.database, self._passwords, self._audit),
+            clients=Clients(self.database, self._audit, settings),
+            keys=Keys(self.database, self._audit, self._keys),
+        )
+        self._jobs = Jobs(Job("auth-keys", _FOLLOW_KEYS, self._keys.refresh))
         self._registration = Registration(self.database, self._audit, settings)
         self._principals = Principals(self.database, self._tokens, self._ended, local_secret)
         self._introspection = Introspection(self.database, self._audit, self._tokens, self._inherited, self._ended)
@@ -168,15 +181,17 @@ class AuthModule(InitPlugin):
             StartError: one line that says what is wrong.
         """
         await self.database.start(self._db_wait, alone=alone)
-        await self._keys.load()
         await self._audit.open()
+        await self._keys.load()
         await self._inherited.load()
         self._passwords.start()
         await plant(self.database, self._passwords, self._settings)
         self.upkeep.start()
+        self._jobs.start()
 
     async def stop(self) -> None:
         """Finish what was begun and close the database."""
+        await self._jobs.stop()
         await self.upkeep.stop()
         await self._passwords.stop()
         await self.database.stop()

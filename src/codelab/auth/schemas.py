@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Literal
+
 import msgspec
 
-__all__ = ("Origin", "TokenAnswer", "TokenError", "UserInfo")
+__all__ = ("ClientView", "KeyView", "Origin", "TokenAnswer", "TokenError", "UserInfo", "UserView")
 
 
 class TokenAnswer(msgspec.Struct, kw_only=True):
@@ -40,3 +43,47 @@ class Origin(msgspec.Struct, frozen=True):
     ip_address: str | None = None
     user_agent: str | None = None
     request_id: str | None = None
+
+
+class UserView(msgspec.Struct, kw_only=True):
+    """Show a person to an operator."""
+
+    id: str
+    username: str
+    email: str
+    is_active: bool
+    is_admin: bool
+    is_verified: bool
+    created_at: datetime
+    last_login_at: datetime | None
+
+
+class ClientView(msgspec.Struct, kw_only=True):
+    """Show a client to an operator; scopes are separated by spaces, lifetimes are in seconds."""
+
+    client_id: str
+    name: str
+    is_confidential: bool
+    is_active: bool
+    is_registered: bool
+    allowed_scopes: str
+    default_scopes: str
+    allowed_grant_types: list[str]
+    redirect_uris: list[str]
+    access_token_lifetime: int
+    refresh_token_lifetime: int
+    created_at: datetime
+
+
+class KeyView(msgspec.Struct, kw_only=True):
+    """Show a signing key to an operator.
+
+    One key ``signs``; those before it ``verify`` until ``expires_at``, when the last token that they signed ends.
+    """
+
+    kid: str
+    alg: str
+    state: Literal["signs", "verifies", "expired"]
+    created_at: datetime
+    retired_at: datetime | None
+    expires_at: datetime | None

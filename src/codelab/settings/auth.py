@@ -87,6 +87,13 @@ class AuthSettings:
         "File with the key that encrypts the signing keys in the database; made (mode 0600) when absent. Back it up.",
         path,
     )
+    key_max_age: timedelta | None = variable(
+        "AUTH_SERVICE__KEY_MAX_AGE",
+        "90d",
+        "Age at which the signing key is followed by a new one, as `codelab keys rotate` does: `12h`, `90d` or "
+        "`forever`.",
+        keep,
+    )
     keep_ended_tokens: timedelta | None = variable(
         "AUTH_SERVICE__KEEP_ENDED_TOKENS",
         "30d",
