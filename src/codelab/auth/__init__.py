@@ -15,6 +15,7 @@ from codelab.auth.browsers import Browsers
 from codelab.auth.cleaning import clean
 from codelab.auth.devices import Devices
 from codelab.auth.discovery import Discovery
+from codelab.auth.documents import ClientDocuments
 from codelab.auth.edge import Challenges, Cors
 from codelab.auth.grants import Grants
 from codelab.auth.grants.client_credentials import ClientCredentialsGrant
@@ -36,6 +37,7 @@ from codelab.auth.pages import Pages
 from codelab.auth.pages.front import Front
 from codelab.auth.passwords import Passwords
 from codelab.auth.principals import Principals
+from codelab.auth.refusals import Refusals
 from codelab.auth.registration import Registration
 from codelab.auth.resources import Audiences
 from codelab.auth.revocations import Revocations
@@ -53,6 +55,7 @@ from codelab.auth.tokens import AccessTokens
 from codelab.db import Database, Limits, parse_url
 from codelab.db.jobs import Job, Jobs
 from codelab.db.upkeep import Upkeep
+from codelab.fetching import Fetcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -126,12 +129,20 @@ class AuthModule(InitPlugin):
         }
         if not settings.password_grant:
             grants.pop("password")
-        self._grants = Grants(self.database, grants)
+        refusals = Refusals(self.database, self._audit)
+        self._grants = Grants(self.database, refusals, grants)
         browsers = Browsers(self.database, secure=issuer.startswith("https:"))
         self._front = Front(Pages(issuer), browsers, self._logins)
         self._authorizing = Authorizing(self.database, self._audit, audiences, issuer)
-        self._devices = Devices(self.database, self._audit, audiences, f"{issuer.rstrip('/')}{DEVICE}")
-        self._discovery = Discovery(issuer, audiences, self._grants.types, registration=settings.registration != "off")
+        self._devices = Devices(self.database, self._audit, refusals, audiences, f"{issuer.rstrip('/')}{DEVICE}")
+        self._discovery = Discovery(
+            issuer,
+            audiences,
+            self._grants.types,
+            registration=settings.registration != "off",
+            documents=settings.client_documents,
+        )
+        self._documents = ClientDocuments(self.database, self._audit, Fetcher(), settings)
         self.upkeep = Upkeep("auth", lambda: clean(self.database, settings, self._audit.chain))
         self.operators = Operators(
             users=Users(self.database, self._passwords, self._audit),
@@ -141,14 +152,16 @@ class AuthModule(InitPlugin):
         self._jobs = Jobs(Job("auth-keys", _FOLLOW_KEYS, self._keys.refresh))
         self._registration = Registration(self.database, self._audit, settings)
         self._principals = Principals(self.database, self._tokens, self._ended, local_secret)
-        self._introspection = Introspection(self.database, self._audit, self._tokens, self._inherited, self._ended)
+        self._introspection = Introspection(
+            self.database, self._audit, self._tokens, self._inherited, self._ended, refusals
+        )
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the routes, the middleware and the life of the module to an application."""
         app_config.route_handlers.extend(metadata_routes(self._discovery, self._keys))
         app_config.route_handlers.extend(token_routes(self._grants, self._introspection))
         app_config.route_handlers.extend(userinfo_routes(self._introspection))
-        app_config.route_handlers.extend(authorize_routes(self._front, self._authorizing))
+        app_config.route_handlers.extend(authorize_routes(self._front, self._authorizing, self._documents))
         app_config.route_handlers.extend(device_routes(self._front, self._devices))
         app_config.route_handlers.extend(page_routes())
         if self._settings.registration != "off":

@@ -18,6 +18,7 @@ from codelab.db import new_id, now
 
 if TYPE_CHECKING:
     from codelab.auth.audit import Audit
+    from codelab.auth.refusals import Refusals
     from codelab.auth.repository.browsers import BrowserRecord
     from codelab.auth.repository.devices import WaitingDevice
     from codelab.auth.resources import Audiences
@@ -54,9 +55,10 @@ class Found(NamedTuple):
 class Devices:
     """Give devices their codes, and let people decide about them; ``page`` is the URL where they do."""
 
-    def __init__(self, database: Database, audit: Audit, audiences: Audiences, page: str) -> None:
+    def __init__(self, database: Database, audit: Audit, refusals: Refusals, audiences: Audiences, page: str) -> None:
         self._database = database
         self._audit = audit
+        self._refusals = refusals
         self._audiences = audiences
         self._page = page
 
@@ -66,8 +68,9 @@ class Devices:
         Raises:
             OAuthError: the request is refused, or too many devices wait at this address.
         """
-        async with self._database.read() as session:
-            client = await authenticate_client(session, read_client_credentials(fields, authorization))
+        credentials = read_client_credentials(fields, authorization)
+        async with self._refusals.recorded(credentials.client_id, origin), self._database.read() as session:
+            client = await authenticate_client(session, credentials)
         check_grant(client, DEVICE_CODE)
         scope = grant_scope(client, fields.get("scope"))
         resource = self._audiences.check(fields.get("resource"))

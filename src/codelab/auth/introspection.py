@@ -18,6 +18,7 @@ from codelab.errors import Unauthenticated
 if TYPE_CHECKING:
     from codelab.auth.audit import Audit
     from codelab.auth.inherited import InheritedTokens
+    from codelab.auth.refusals import Refusals
     from codelab.auth.repository.clients import ClientRecord
     from codelab.auth.repository.tokens import RefreshRecord
     from codelab.auth.revocations import Revocations
@@ -41,25 +42,27 @@ class Introspection:
         access_tokens: AccessTokens,
         inherited: InheritedTokens,
         ended: Revocations,
+        refusals: Refusals,
     ) -> None:
         self._database = database
         self._audit = audit
         self._access_tokens = access_tokens
         self._inherited = inherited
         self._ended = ended
+        self._refusals = refusals
 
     async def describe(
         self,
         fields: dict[str, str],
         authorization: str | None,
-        origin: Origin,  # noqa: ARG002 - as of every endpoint; a look is no event
+        origin: Origin,
     ) -> dict[str, Any]:
         """Describe a token to a client with a secret; all that is not good now is ``{"active": false}``.
 
         Raises:
             OAuthError: the request is refused.
         """
-        client = await self._client(fields, authorization)
+        client = await self._client(fields, authorization, origin)
         if client.client_secret_hash is None:
             raise InvalidClient("Only a client with a secret may ask what a token is")
         (token,) = require(fields, "token")
@@ -77,7 +80,7 @@ class Introspection:
         Raises:
             OAuthError: the request is refused, or the token is another client's (``invalid_grant``).
         """
-        client = await self._client(fields, authorization)
+        client = await self._client(fields, authorization, origin)
         (token,) = require(fields, "token")
         if (claims := self._read_access(token)) is not None:
             await self._end_access(client, claims, origin)
@@ -102,9 +105,9 @@ class Introspection:
             said.email, said.email_verified = user.email, user.is_verified
         return said
 
-    async def _client(self, fields: dict[str, str], authorization: str | None) -> ClientRecord:
+    async def _client(self, fields: dict[str, str], authorization: str | None, origin: Origin) -> ClientRecord:
         credentials = read_client_credentials(fields, authorization)
-        async with self._database.read() as session:
+        async with self._refusals.recorded(credentials.client_id, origin), self._database.read() as session:
             return await authenticate_client(session, credentials)
 
     def _read_access(self, token: str) -> dict[str, Any] | None:

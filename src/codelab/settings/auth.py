@@ -62,6 +62,12 @@ class AuthSettings:
         "Who may register clients (RFC 7591): `open`, all; `token`, who has a token with `api:admin`; `off`, nobody.",
         one_of("token", "open", "off"),
     )
+    client_documents: bool = variable(
+        "AUTH_SERVICE__CLIENT_DOCUMENTS",
+        "on",
+        "`off`: no client is the https URL of a document that describes it, and nothing is fetched from the internet.",
+        switch,
+    )
     access_token_lifetime: int = variable(
         "AUTH_SERVICE__ACCESS_TOKEN_LIFETIME",
         "900",

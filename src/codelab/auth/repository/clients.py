@@ -25,6 +25,7 @@ __all__ = (
     "find_active_clients",
     "find_client",
     "find_client_row",
+    "find_document_expiry",
     "insert_client_if_absent",
     "list_clients",
     "note_first_use",
@@ -128,6 +129,12 @@ async def find_client_row(session: AsyncSession, client_id: str) -> ClientRow | 
     """Find a client, as operators see it."""
     row = (await session.execute(select(*_ROW).where(_clients.c.client_id == client_id))).one_or_none()
     return ClientRow(*row) if row else None
+
+
+async def find_document_expiry(session: AsyncSession, client_id: str) -> datetime | None:
+    """Return until when a client's document is good, None when it has none or is not known."""
+    statement = select(_clients.c.document_expires_at).where(_clients.c.client_id == client_id)
+    return cast("datetime | None", await session.scalar(statement))
 
 
 async def list_clients(session: AsyncSession, limit: int, after: str) -> list[ClientRow]:
