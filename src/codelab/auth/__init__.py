@@ -32,6 +32,7 @@ from codelab.auth.middleware import BearerMiddleware
 from codelab.auth.operators import Operators
 from codelab.auth.operators.clients import Clients
 from codelab.auth.operators.keys import Keys
+from codelab.auth.operators.trail import Trail
 from codelab.auth.operators.users import Users
 from codelab.auth.pages import Pages
 from codelab.auth.pages.front import Front
@@ -41,6 +42,7 @@ from codelab.auth.refusals import Refusals
 from codelab.auth.registration import Registration
 from codelab.auth.resources import Audiences
 from codelab.auth.revocations import Revocations
+from codelab.auth.routes.admin import create_routes as admin_routes
 from codelab.auth.routes.authorize import create_routes as authorize_routes
 from codelab.auth.routes.device import DEVICE
 from codelab.auth.routes.device import create_routes as device_routes
@@ -148,6 +150,7 @@ class AuthModule(InitPlugin):
             users=Users(self.database, self._passwords, self._audit),
             clients=Clients(self.database, self._audit, settings),
             keys=Keys(self.database, self._audit, self._keys),
+            trail=Trail(self.database),
         )
         self._jobs = Jobs(Job("auth-keys", _FOLLOW_KEYS, self._keys.refresh))
         self._registration = Registration(self.database, self._audit, settings)
@@ -164,6 +167,7 @@ class AuthModule(InitPlugin):
         app_config.route_handlers.extend(authorize_routes(self._front, self._authorizing, self._documents))
         app_config.route_handlers.extend(device_routes(self._front, self._devices))
         app_config.route_handlers.extend(page_routes())
+        app_config.route_handlers.append(admin_routes(self.operators))
         if self._settings.registration != "off":
             is_open = self._settings.registration == "open"
             app_config.route_handlers.extend(registration_routes(self._registration, is_open=is_open))

@@ -10,6 +10,7 @@ from codelab.auth.audit import Audit
 from codelab.auth.keys import KeyRing
 from codelab.auth.operators.clients import Clients
 from codelab.auth.operators.keys import Keys
+from codelab.auth.operators.trail import Trail
 from codelab.auth.operators.users import Users
 from codelab.auth.passwords import Passwords
 from codelab.auth.storage import SCHEMA
@@ -30,6 +31,7 @@ class Operators:
     users: Users
     clients: Clients
     keys: Keys
+    trail: Trail
 
 
 @asynccontextmanager
@@ -53,6 +55,7 @@ async def open_operators(settings: AuthSettings, db_wait: float) -> AsyncIterato
             users=Users(database, passwords, audit),
             clients=Clients(database, audit, settings),
             keys=Keys(database, audit, ring),
+            trail=Trail(database),
         )
     finally:
         await passwords.stop()
