@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import hypothesis
 import pytest
@@ -57,7 +57,7 @@ class Fuzzer:
         self._http.close()
 
     def _operations(self) -> Iterator[Any]:
-        operations = [found.ok() for found in self._schema.get_all_operations()]
+        operations = [cast("Any", found).ok() for found in self._schema.get_all_operations()]
         return iter(operations if self._half is None else operations[self._half :: 2])
 
     def _try(self, operation: Any) -> None:
