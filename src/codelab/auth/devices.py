@@ -69,7 +69,7 @@ class Devices:
             OAuthError: the request is refused, or too many devices wait at this address.
         """
         credentials = read_client_credentials(fields, authorization)
-        async with self._refusals.recorded(credentials.client_id, origin), self._database.read() as session:
+        async with self._refusals.recorded(credentials.client_id, origin), self._database.peek() as session:
             client = await authenticate_client(session, credentials)
         check_grant(client, DEVICE_CODE)
         scope = grant_scope(client, fields.get("scope"))
@@ -119,7 +119,7 @@ class Devices:
             return Found(None, throttled=True)
         code = read_user_code(shown)
         if code is not None:
-            async with self._database.read() as session:
+            async with self._database.peek() as session:
                 device = await devices.find_waiting(session, code, now())
             if device is not None:
                 return Found(device)

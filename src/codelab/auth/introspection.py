@@ -94,7 +94,7 @@ class Introspection:
         Raises:
             Unauthenticated: they are gone.
         """
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             user = await users.find_user_by_id(session, principal.subject)
         if user is None:
             raise refuse("The access token is not valid.")
@@ -107,7 +107,7 @@ class Introspection:
 
     async def _client(self, fields: dict[str, str], authorization: str | None, origin: Origin) -> ClientRecord:
         credentials = read_client_credentials(fields, authorization)
-        async with self._refusals.recorded(credentials.client_id, origin), self._database.read() as session:
+        async with self._refusals.recorded(credentials.client_id, origin), self._database.peek() as session:
             return await authenticate_client(session, credentials)
 
     def _read_access(self, token: str) -> dict[str, Any] | None:
@@ -119,7 +119,7 @@ class Introspection:
     async def _find_refresh(self, token: str) -> RefreshRecord | None:
         proven = self._inherited.verify(token)
         jti_hash = proven.jti_hash if proven else hash_token(token)
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             found = await tokens.find_refresh_token(session, jti_hash)
         if found is None or (proven and proven.user_id != found.user_id):
             return None
@@ -131,14 +131,14 @@ class Introspection:
         said = {name: claims[name] for name in _COPIED if name in claims}
         if claims["sub"] == claims["client_id"]:
             return {"active": True, **said, "token_type": "Bearer"}
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             user = await users.find_user_by_id(session, claims["sub"])
         if user is None or not user.is_active:
             return {"active": False}
         return {"active": True, **said, "username": user.username, "token_type": "Bearer"}
 
     async def _describe_refresh(self, found: RefreshRecord) -> dict[str, Any]:
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             user = await users.find_user_by_id(session, found.user_id)
         if found.revoked or found.expires_at <= now() or user is None or not user.is_active:
             return {"active": False}

@@ -47,7 +47,7 @@ class Grants:
         grant = self._grants.get(grant_type)
         if grant is None:
             raise OAuthError(f"Grant type '{grant_type[:100]}' is not supported", code="unsupported_grant_type")
-        async with self._refusals.recorded(credentials.client_id, origin), self._database.read() as session:
+        async with self._refusals.recorded(credentials.client_id, origin), self._database.peek() as session:
             client = await authenticate_client(session, credentials)
         check_grant(client, grant_type)
         async with self._refusals.recorded(credentials.client_id, origin, grant_type):

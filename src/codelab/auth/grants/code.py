@@ -45,7 +45,7 @@ class CodeGrant:
             OAuthError: the request is refused.
         """
         (shown,) = require(fields, "code")
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             code = await codes.find_code(session, hash_token(shown))
         # Another client's code is unknown to this one, so that it learns nothing and harms nobody.
         if code is None or code.client_id != client.client_id:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sqlalchemy import Table, delete, func, select, update
+from sqlalchemy import Table, bindparam, delete, func, select, update
 
 from codelab.auth.models import OAuthClient
 from codelab.auth.repository.common import insert_if_absent
@@ -73,11 +73,13 @@ class ClientRow(NamedTuple):
 
 _ROW = tuple(_clients.c[name] for name in ClientRow._fields)
 _CLIENT = tuple(_clients.c[name] for name in ClientRecord._fields)
+# Built once: it is asked with every request.
+_BY_ID = select(*_CLIENT).where(_clients.c.client_id == bindparam("client_id"))
 
 
 async def find_client(session: AsyncSession, client_id: str) -> ClientRecord | None:
     """Find a client by the id that it calls itself."""
-    row = (await session.execute(select(*_CLIENT).where(_clients.c.client_id == client_id))).one_or_none()
+    row = (await session.execute(_BY_ID, {"client_id": client_id})).one_or_none()
     return ClientRecord(*row) if row else None
 
 

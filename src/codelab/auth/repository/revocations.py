@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import Table, delete, literal, select, union, update
+from sqlalchemy import Table, bindparam, delete, literal, select, union, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from codelab.auth.models import AuthorizationCode, BrowserSession, DeviceCode, RefreshToken, RevokedToken
@@ -33,13 +33,15 @@ _codes = cast("Table", AuthorizationCode.__table__)
 _devices = cast("Table", DeviceCode.__table__)
 _browsers = cast("Table", BrowserSession.__table__)
 
+# Built once: it is asked with every request that shows a token.
+_FIND = select(_revoked.c.id).where(_revoked.c.id.in_(bindparam("ids", expanding=True)))
 #: The longest life of an access token that can be set.
 LONGEST_LIFE = timedelta(days=1)
 
 
 async def find_revoked(session: AsyncSession, ids: Sequence[str]) -> set[str]:
     """Return which of the ids were revoked."""
-    return set((await session.execute(select(_revoked.c.id).where(_revoked.c.id.in_(ids)))).scalars())
+    return set((await session.execute(_FIND, {"ids": list(ids)})).scalars())
 
 
 async def insert_revoked(session: AsyncSession, revoked_id: str, expires_at: datetime) -> bool:
