@@ -8,12 +8,12 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import idle, reading, sessions, storage, streams, writer
+from benchmarks import auth, idle, reading, sessions, storage, streams, writer
 from benchmarks.sides import make_durable
 from tests.support.databases import postgres_server
 
 #: Measured on each database; ``storage`` moves a whole database between both, once.
-_SUITES = {"writer": writer, "sessions": sessions, "streams": streams, "reading": reading, "idle": idle}
+_SUITES = {"writer": writer, "sessions": sessions, "streams": streams, "reading": reading, "idle": idle, "auth": auth}
 
 
 def main() -> None:

@@ -42,11 +42,16 @@ def program(module: str, *arguments: str) -> Iterator[str]:
 
 
 class Codelab(NamedTuple):
-    """A server of its own process, a client that is logged in, and the URL of module ``agent``'s database."""
+    """A server of its own process, a client that is logged in, and where its data is."""
 
     http: httpx2.AsyncClient
     pid: int
-    database: str
+    databases: DatabaseUrls
+
+    @property
+    def database(self) -> str:
+        """The URL of module ``agent``'s database."""
+        return self.databases.agent
 
     @property
     def url(self) -> str:
@@ -71,7 +76,7 @@ async def codelab(folder: Path, server: PostgresServer | None, **extra: str) -> 
     urls = DatabaseUrls(agent=fresh_database(folder, server), auth=fresh_database(folder, server))
     with server_process(folder, urls, **_QUIET, **extra) as running:
         async with running.login() as http:
-            yield Codelab(http, running.process.pid, urls.agent)
+            yield Codelab(http, running.process.pid, urls)
 
 
 def cpu_seconds(pid: int) -> float:

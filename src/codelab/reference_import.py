@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from codelab.agent import importing as agent
 from codelab.auth import importing as auth
-from codelab.auth.keys import open_key_file, read_key_file
+from codelab.auth.key_file import open_key_file, read_key_file
 from codelab.db import Database, parse_url
 from codelab.db.migrate import alembic_config, current_revision
 from codelab.errors import StartError, Unavailable

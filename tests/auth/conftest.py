@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from codelab.auth.operators.common import Actor
+from codelab.auth.schemas import Origin
 from codelab.settings import AuthSettings
 from tests.support.auth import PASSWORD, RunningAuth, running_auth
 from tests.support.browser import Browser, browsing
@@ -12,6 +14,8 @@ from tests.support.flows import WEB
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.support.databases import DatabaseUrls
 
 
 @pytest.fixture
@@ -26,6 +30,15 @@ def settings(database_url: str, tmp_path: Path) -> AuthSettings:
 async def auth(settings: AuthSettings) -> AsyncIterator[RunningAuth]:
     """A running module ``auth`` with the user ``admin``."""
     async with running_auth(settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def served(migrated: DatabaseUrls, tmp_path: Path) -> AsyncIterator[RunningAuth]:
+    """A running module on a copy of a migrated database, with the user ``ada``: quicker than ``auth``."""
+    settings = AuthSettings(db_url=migrated.auth, key_encryption_key_file=tmp_path / "auth.key")
+    async with running_auth(settings) as running:
+        await running.module.operators.users.create(Actor("tests", Origin()), "ada", "ada@example.com", PASSWORD)
         yield running
 
 

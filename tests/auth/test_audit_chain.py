@@ -307,7 +307,8 @@ class TestKeys:
             await auth.execute("UPDATE audit_logs SET client_id = 'x' WHERE seq IN (2, 5)")
             (_, fault) = await check(auth)
 
-        assert [row["seq"] for row in rows] == list(range(1, 7))
+        assert [row["seq"] for row in rows] == list(range(1, 8))
+        assert rows[3]["event_type"] == "key_made"
         assert (note.severity, note.detail[:45]) == ("note", "rows 1 to 3 cannot be verified with this key;")
         assert fault.rows == (rows[1]["id"], rows[4]["id"])
 
@@ -327,7 +328,7 @@ class TestKeys:
             await auth.execute("UPDATE auth_audit_checkpoints SET key_id = 'x' WHERE number = 1")
             forged = faults(await check(auth))
 
-        assert note.detail.startswith("rows 4 to 4 cannot be verified with this key")
+        assert note.detail.startswith("rows 4 to 5 cannot be verified with this key")
         assert "checkpoint 3 is not what was written: " in forged
 
     async def test_without_a_key_file_the_check_says_what_it_did_not_do(

@@ -188,6 +188,12 @@ class Walk:
         post = await self.auth.post("/oauth/token", client_id="machine", client_secret="s", **asked)
         assert post.status_code == 200
 
+    async def _client_id_metadata_document_supported(self, value: Any) -> None:
+        # Nobody is signed in, so the client's document is asked for only after they are.
+        query = {"client_id": "https://client.example/client.json", "response_type": "code"}
+        answer = await self.auth.http.get("/oauth/authorize", params=query)
+        assert (value, answer.status_code) == (True, 200)
+
     async def _protected_resources(self, value: Any) -> None:
         assert value == [(await read(self.auth, RESOURCE))["resource"]]
 

@@ -13,6 +13,7 @@ from codelab.auth.repository.tokens import _refresh_tokens
 from codelab.db import Database, now
 from tests.auth.test_requests import add_clients
 from tests.support.auth import PASSWORD, RunningAuth, running_auth
+from tests.support.flows import events
 
 if TYPE_CHECKING:
     from codelab.settings import AuthSettings
@@ -24,11 +25,6 @@ async def age(auth: RunningAuth, seconds: float) -> None:
         table = _refresh_tokens
         before = now() - timedelta(seconds=seconds)
         await connection.execute(table.update().where(table.c.revoked_at.is_not(None)).values(revoked_at=before))
-
-
-async def events(auth: RunningAuth) -> list[str]:
-    """List the audited events in order."""
-    return [row["event_type"] for row in await auth.rows("SELECT event_type FROM audit_logs ORDER BY id")]
 
 
 async def tokens(auth: RunningAuth, **fields: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import sys
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import jwt as pyjwt
@@ -13,9 +14,12 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from codelab.auth import AuthModule
-from codelab.auth.keys import open_key_file, write_private_file
+from codelab.auth.key_file import open_key_file, write_private_file
+from codelab.db import now
 from codelab.errors import StartError
+from tests.auth.test_cleaning import set_time
 from tests.support.auth import ISSUER, RunningAuth, running_auth
+from tests.support.operators import document, eventually, refused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,3 +170,77 @@ def test_private_file_is_never_overwritten(tmp_path: Path, monkeypatch: pytest.M
     assert not write_private_file(path, "second")
     assert path.read_text(encoding="utf-8") == "first"
     assert [entry.name for entry in tmp_path.iterdir()] == ["secret"]
+
+
+class TestRotation:
+    async def test_a_rotated_key_is_served_until_its_tokens_have_expired(self, served: RunningAuth) -> None:
+        """By command: the server signs with the new key, the tokens of the old one are good, and then it is gone."""
+        (old,) = await kids(served)
+        before = (await served.login("ada")).json()["access_token"]
+        made = await document(served.settings, "keys", "rotate")
+
+        async def signs() -> str:
+            return served.module._keys.signing[0]
+
+        await eventually(made["kid"], signs)
+        assert set(await kids(served)) == {made["kid"], old}
+        after = (await served.login("ada")).json()["access_token"]
+        assert pyjwt.get_unverified_header(after)["kid"] == made["kid"]
+        assert [(await served.me(token)).status_code for token in (before, after)] == [200, 200]
+        listed = (await document(served.settings, "keys", "list"))["keys"]
+        assert [(key["kid"], key["state"]) for key in listed] == [(made["kid"], "signs"), (old, "verifies")]
+        until = datetime.fromisoformat(listed[1]["expires_at"]).timestamp()
+        assert until >= pyjwt.decode(before, options={"verify_signature": False})["exp"]
+        await set_time(served, "UPDATE signing_keys SET expires_at = :at WHERE kid = :kid", now(), kid=old)
+        await eventually([made["kid"]], lambda: kids(served))
+        # Nothing is parsed again that is known.
+        assert len(served.module._keys._parsed) == 1
+
+    async def test_a_retired_key_takes_its_tokens_along(self, served: RunningAuth) -> None:
+        """A key that somebody else may know: no token of it is good, and each login goes on with a new one."""
+        (old,) = await kids(served)
+        tokens = (await served.login("ada")).json()
+        person = await served.module.authenticate(tokens["access_token"])
+        assert await served.module.still_valid([person]) == {person}
+        assert "make a new one first" in await refused(served.settings, "keys", "retire", old, "--yes")
+        assert "no signing key 'x'" in await refused(served.settings, "keys", "retire", "x", "--yes")
+        made = await document(served.settings, "keys", "rotate")
+        assert (await document(served.settings, "keys", "retire", old, "--yes"))["state"] == "expired"
+        await eventually([made["kid"]], lambda: kids(served))
+
+        async def status() -> int:
+            return (await served.me(tokens["access_token"])).status_code
+
+        # It was verified a moment ago, and is refused all the same.
+        await eventually(401, status)
+        assert await served.module.still_valid([person]) == set()
+        fresh = (await served.refresh(tokens["refresh_token"])).json()["access_token"]
+        assert (await served.me(fresh)).status_code == 200
+        rows = await served.rows(
+            "SELECT event_type, event_data FROM audit_logs WHERE event_type LIKE 'key_%' ORDER BY seq"
+        )
+        assert [(row["event_type"], json.loads(row["event_data"])["kid"]) for row in rows] == [
+            ("key_made", made["kid"]),
+            ("key_retired", old),
+        ]
+
+    async def test_an_old_key_is_followed_by_itself(self, served: RunningAuth) -> None:
+        """A key older than the setting is rotated while the server runs, once, and the audit trail says why."""
+        (old,) = await kids(served)
+        await set_time(served, "UPDATE signing_keys SET created_at = :at", now() - timedelta(days=91))
+        async with asyncio.timeout(30):
+            while len(found := await kids(served)) == 1:
+                await asyncio.sleep(0.05)
+        await asyncio.gather(*(served.module._keys.refresh() for _ in range(5)))
+        assert await kids(served) == found
+        assert served.module._keys.signing[0] != old
+        (row,) = await served.rows("SELECT event_data FROM audit_logs WHERE event_type = 'key_made'")
+        assert json.loads(row["event_data"])["reason"] == "age"
+
+    async def test_a_server_outlives_its_keys(self, served: RunningAuth, caplog: pytest.LogCaptureFixture) -> None:
+        """When somebody empties the table, the server goes on with the key that it has, and says so."""
+        await served.execute("DELETE FROM signing_keys")
+        await served.module._keys.refresh()
+        assert "No signing key in the database can be used" in caplog.text
+        token = (await served.login("ada")).json()["access_token"]
+        assert (await served.me(token)).status_code == 200

@@ -11,6 +11,7 @@ import pytest
 from litestar import Litestar, WebSocket, websocket
 
 from codelab.auth import AuthModule, principals, recent
+from codelab.auth.tokens import mark_of
 from codelab.identity import SCOPES, Principal
 from codelab.problems import EXCEPTION_HANDLERS
 from tests.support.auth import ISSUER, RunningAuth, running_auth
@@ -39,7 +40,7 @@ async def test_who_is_calling(auth: RunningAuth) -> None:
         "client_id": "codelab-flutter-app",
         "scopes": ["api:read"],
         "expires_at": claims["exp"],
-        "proof_ids": [claims["jti"], claims["sid"]],
+        "proof_ids": [claims["jti"], claims["sid"], mark_of(auth.module._keys.signing[0])],
     }
     assert (await auth.module.authenticate(token)).scopes == {"api:read"}
 

@@ -54,5 +54,6 @@ async def exchange(auth: RunningAuth, code: str, /, **changes: str) -> httpx2.Re
 
 
 async def events(auth: RunningAuth) -> list[str]:
-    """Name what the audit trail says, in its order."""
-    return [row["event_type"] for row in await auth.rows("SELECT event_type FROM audit_logs ORDER BY seq")]
+    """Name what the audit trail says, in its order, but for what was refused before anything came of it."""
+    query = "SELECT event_type FROM audit_logs WHERE event_type NOT IN ('client_refused', 'grant_refused') ORDER BY seq"
+    return [row["event_type"] for row in await auth.rows(query)]

@@ -16,6 +16,7 @@ from codelab.auth.browsers import Browsers
 from codelab.auth.cleaning import clean
 from codelab.auth.devices import Devices
 from codelab.auth.discovery import Discovery
+from codelab.auth.documents import ClientDocuments
 from codelab.auth.edge import Challenges, Cors
 from codelab.auth.grants import Grants
 from codelab.auth.grants.client_credentials import ClientCredentialsGrant
@@ -29,17 +30,24 @@ from codelab.auth.introspection import Introspection
 from codelab.auth.keys import KeyRing
 from codelab.auth.logins import Logins
 from codelab.auth.middleware import BearerMiddleware
+from codelab.auth.operators import Operators
+from codelab.auth.operators.clients import Clients
+from codelab.auth.operators.keys import Keys
+from codelab.auth.operators.trail import Trail
+from codelab.auth.operators.users import Users
 from codelab.auth.pages import Pages
 from codelab.auth.pages.front import Front
 from codelab.auth.passwords import Passwords
 from codelab.auth.people.factors import SecondFactors
 from codelab.auth.personal_tokens import PersonalTokens
 from codelab.auth.principals import Principals
+from codelab.auth.refusals import Refusals
 from codelab.auth.registration import Registration
 from codelab.auth.resets import Resets
 from codelab.auth.resources import Audiences
 from codelab.auth.revocations import Revocations
 from codelab.auth.routes.account import create_routes as account_routes
+from codelab.auth.routes.admin import create_routes as admin_routes
 from codelab.auth.routes.authorize import create_routes as authorize_routes
 from codelab.auth.routes.device import DEVICE
 from codelab.auth.routes.device import create_routes as device_routes
@@ -55,7 +63,9 @@ from codelab.auth.storage import SCHEMA
 from codelab.auth.throttle import Throttle
 from codelab.auth.tokens import AccessTokens
 from codelab.db import Database, Limits, parse_url
+from codelab.db.jobs import Job, Jobs
 from codelab.db.upkeep import Upkeep
+from codelab.fetching import Fetcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -70,6 +80,8 @@ if TYPE_CHECKING:
 
 __all__ = ("AuthModule",)
 
+#: Seconds between two looks at what other processes did with the keys.
+_FOLLOW_KEYS = 0.5
 #: Whose 401 is not about the API.
 _FOR_CLIENTS = ("/oauth/token", "/oauth/device_authorization", "/oauth/introspect", "/oauth/revoke", "/oauth/userinfo")
 #: What scripts in browsers may ask too; to introspect needs a secret, which they cannot keep.
@@ -102,13 +114,13 @@ class AuthModule(InitPlugin):
         )
         self._settings = settings
         self._db_wait = db_wait
-        self._keys = KeyRing(self.database, settings.key_encryption_key_file)
+        self._audit = Audit(self.database, settings.key_encryption_key_file)
+        self._keys = KeyRing(self.database, settings.key_encryption_key_file, self._audit, settings.key_max_age)
         self._passwords = Passwords()
         audiences = Audiences(issuer, settings.jwt_audience)
         self._tokens = AccessTokens(self._keys, issuer=issuer, audiences=audiences)
         self._ended = Revocations(self.database)
         self._inherited = InheritedTokens(self.database, settings.key_encryption_key_file)
-        self._audit = Audit(self.database, settings.key_encryption_key_file)
         throttle = Throttle(
             self.database, per_account=settings.login_failures, per_address=settings.login_failures_per_address
         )
@@ -130,7 +142,8 @@ class AuthModule(InitPlugin):
         }
         if not settings.password_grant:
             grants.pop("password")
-        self._grants = Grants(self.database, grants)
+        refusals = Refusals(self.database, self._audit)
+        self._grants = Grants(self.database, refusals, grants)
         browsers = Browsers(self.database, secure=issuer.startswith("https:"))
         self._factors = SecondFactors(self.database, self._audit, throttle, settings.key_encryption_key_file)
         self._front = Front(Pages(issuer), browsers, self._logins, self._factors)
@@ -138,24 +151,43 @@ class AuthModule(InitPlugin):
         self._accounts = Accounts(self.database, self._logins, self._passwords, self._audit, self._ended)
         self._personal = PersonalTokens(self.database, self._audit, self._ended)
         self._authorizing = Authorizing(self.database, self._audit, audiences, issuer)
-        self._devices = Devices(self.database, self._audit, audiences, throttle, f"{issuer.rstrip('/')}{DEVICE}")
-        self._discovery = Discovery(issuer, audiences, self._grants.types, registration=settings.registration != "off")
+        self._devices = Devices(
+            self.database, self._audit, refusals, audiences, throttle, f"{issuer.rstrip('/')}{DEVICE}"
+        )
+        self._discovery = Discovery(
+            issuer,
+            audiences,
+            self._grants.types,
+            registration=settings.registration != "off",
+            documents=settings.client_documents,
+        )
+        self._documents = ClientDocuments(self.database, self._audit, Fetcher(), settings)
         self.upkeep = Upkeep("auth", self._look_after)
+        self.operators = Operators(
+            users=Users(self.database, self._passwords, self._audit),
+            clients=Clients(self.database, self._audit, settings),
+            keys=Keys(self.database, self._audit, self._keys),
+            trail=Trail(self.database),
+        )
+        self._jobs = Jobs(Job("auth-keys", _FOLLOW_KEYS, self._keys.refresh))
         self._registration = Registration(self.database, self._audit, settings)
         self._principals = Principals(self.database, self._tokens, self._personal, self._ended, local_secret)
-        self._introspection = Introspection(self.database, self._audit, self._tokens, self._inherited, self._ended)
+        self._introspection = Introspection(
+            self.database, self._audit, self._tokens, self._inherited, self._ended, refusals
+        )
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the routes, the middleware and the life of the module to an application."""
         app_config.route_handlers.extend(metadata_routes(self._discovery, self._keys))
         app_config.route_handlers.extend(token_routes(self._grants, self._introspection))
         app_config.route_handlers.extend(userinfo_routes(self._introspection))
-        app_config.route_handlers.extend(authorize_routes(self._front, self._authorizing))
+        app_config.route_handlers.extend(authorize_routes(self._front, self._authorizing, self._documents))
         app_config.route_handlers.extend(device_routes(self._front, self._devices))
         app_config.route_handlers.extend(account_routes(self._front, self._accounts, self._personal, self._factors))
         app_config.route_handlers.extend(logout_routes(self._front, self._accounts, self._tokens))
         app_config.route_handlers.extend(reset_routes(self._front, self._resets))
         app_config.route_handlers.extend(page_routes())
+        app_config.route_handlers.append(admin_routes(self.operators))
         if self._settings.registration != "off":
             is_open = self._settings.registration == "open"
             app_config.route_handlers.extend(registration_routes(self._registration, is_open=is_open))
@@ -186,16 +218,18 @@ class AuthModule(InitPlugin):
             StartError: one line that says what is wrong.
         """
         await self.database.start(self._db_wait, alone=alone)
-        await self._keys.load()
         await self._audit.open()
+        await self._keys.load()
         self._factors.open()
         await self._inherited.load()
         self._passwords.start()
         await plant(self.database, self._passwords, self._settings)
         self.upkeep.start()
+        self._jobs.start()
 
     async def stop(self) -> None:
         """Finish what was begun and close the database."""
+        await self._jobs.stop()
         await self.upkeep.stop()
         await self._passwords.stop()
         if self._keys.loaded:

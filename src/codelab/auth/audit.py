@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from codelab.auth.keys import open_key_file
+from codelab.auth.key_file import open_key_file
 from codelab.auth.repository import audit
 from codelab.db import new_id, now
 from codelab.db.chain import Chain, ChainKey
@@ -27,8 +27,14 @@ if TYPE_CHECKING:
 __all__ = ("Audit", "Event", "Past", "chain_key", "describe")
 
 Event = Literal[
+    "client_created",
+    "client_deleted",
+    "client_disabled",
+    "client_enabled",
     "client_login",
+    "client_refused",
     "client_registered",
+    "client_secret_rotated",
     "code_exchanged",
     "code_reuse",
     "consent_denied",
@@ -38,6 +44,9 @@ Event = Literal[
     "device_allowed",
     "device_denied",
     "device_login",
+    "grant_refused",
+    "key_made",
+    "key_retired",
     "login_failed",
     "login_success",
     "login_throttled",
@@ -51,6 +60,10 @@ Event = Literal[
     "token_refresh",
     "token_reuse",
     "token_revoke",
+    "user_created",
+    "user_deleted",
+    "user_disabled",
+    "user_enabled",
 ]
 
 _MAX_TEXT = 512

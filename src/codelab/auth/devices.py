@@ -19,6 +19,7 @@ from codelab.db import new_id, now
 
 if TYPE_CHECKING:
     from codelab.auth.audit import Audit
+    from codelab.auth.refusals import Refusals
     from codelab.auth.repository.browsers import BrowserRecord
     from codelab.auth.repository.devices import WaitingDevice
     from codelab.auth.resources import Audiences
@@ -56,9 +57,18 @@ class Found(NamedTuple):
 class Devices:
     """Give devices their codes, and let people decide about them; ``page`` is the URL where they do."""
 
-    def __init__(self, database: Database, audit: Audit, audiences: Audiences, throttle: Throttle, page: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        audit: Audit,
+        refusals: Refusals,
+        audiences: Audiences,
+        throttle: Throttle,
+        page: str,
+    ) -> None:
         self._database = database
         self._audit = audit
+        self._refusals = refusals
         self._audiences = audiences
         self._throttle = throttle
         self._page = page
@@ -69,8 +79,9 @@ class Devices:
         Raises:
             OAuthError: the request is refused, or too many devices wait at this address.
         """
-        async with self._database.read() as session:
-            client = await authenticate_client(session, read_client_credentials(fields, authorization))
+        credentials = read_client_credentials(fields, authorization)
+        async with self._refusals.recorded(credentials.client_id, origin), self._database.peek() as session:
+            client = await authenticate_client(session, credentials)
         check_grant(client, DEVICE_CODE)
         scope = grant_scope(client, fields.get("scope"))
         resource = self._audiences.check(fields.get("resource"))
@@ -126,7 +137,7 @@ class Devices:
         code = read_user_code(shown)
         async with self._throttle.attempt(origin.ip_address, f"device code of {browser.user_id}") as attempt:
             if code is not None:
-                async with self._database.read() as session:
+                async with self._database.peek() as session:
                     device = await devices.find_waiting(session, code, now())
                 if device is not None:
                     return Found(device)

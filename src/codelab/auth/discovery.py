@@ -27,7 +27,15 @@ _CLIENT_AUTH = ["none", "client_secret_basic", "client_secret_post"]
 class Discovery:
     """Describe the server and its API; an issuer with a path is found where RFC 8414 and RFC 9728 insert the path."""
 
-    def __init__(self, issuer: str, audiences: Audiences, grant_types: Collection[str], *, registration: bool) -> None:
+    def __init__(
+        self,
+        issuer: str,
+        audiences: Audiences,
+        grant_types: Collection[str],
+        *,
+        registration: bool,
+        documents: bool,
+    ) -> None:
         parts = urlsplit(issuer)
         path = parts.path.rstrip("/")
         base = issuer.rstrip("/")
@@ -62,6 +70,7 @@ class Discovery:
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": [ALGORITHM],
             "claims_supported": [*_ABOUT_THE_LOGIN, *_ABOUT_THE_PERSON],
+            "client_id_metadata_document_supported": documents,
             "protected_resources": [audiences.api],
         }
         if registration:

@@ -23,8 +23,12 @@ _FORBIDDEN = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
 class OAuthError(CodelabError):
-    """Refuse a token request; ``code`` is the ``error`` of RFC 6749 section 5.2."""
+    """Refuse a token request; ``code`` is the ``error`` of RFC 6749 section 5.2.
 
+    ``recorded`` says that the audit trail tells of it already.
+    """
+
+    recorded = False
     status, title, code = 400, "Bad Request", "invalid_request"
 
 

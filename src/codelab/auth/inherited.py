@@ -16,7 +16,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 from joserfc.jwt import JWTClaimsRegistry
 
-from codelab.auth.keys import JWE_ALGORITHMS, open_key_file
+from codelab.auth.key_file import open_key_file
+from codelab.auth.keys import JWE_ALGORITHMS
 from codelab.auth.repository import keys
 from codelab.db import now
 from codelab.import_records import TokenKey

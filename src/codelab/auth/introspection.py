@@ -18,6 +18,7 @@ from codelab.errors import Unauthenticated
 if TYPE_CHECKING:
     from codelab.auth.audit import Audit
     from codelab.auth.inherited import InheritedTokens
+    from codelab.auth.refusals import Refusals
     from codelab.auth.repository.clients import ClientRecord
     from codelab.auth.repository.tokens import RefreshRecord
     from codelab.auth.revocations import Revocations
@@ -41,25 +42,27 @@ class Introspection:
         access_tokens: AccessTokens,
         inherited: InheritedTokens,
         ended: Revocations,
+        refusals: Refusals,
     ) -> None:
         self._database = database
         self._audit = audit
         self._access_tokens = access_tokens
         self._inherited = inherited
         self._ended = ended
+        self._refusals = refusals
 
     async def describe(
         self,
         fields: dict[str, str],
         authorization: str | None,
-        origin: Origin,  # noqa: ARG002 - as of every endpoint; a look is no event
+        origin: Origin,
     ) -> dict[str, Any]:
         """Describe a token to a client with a secret; all that is not good now is ``{"active": false}``.
 
         Raises:
             OAuthError: the request is refused.
         """
-        client = await self._client(fields, authorization)
+        client = await self._client(fields, authorization, origin)
         if client.client_secret_hash is None:
             raise InvalidClient("Only a client with a secret may ask what a token is")
         (token,) = require(fields, "token")
@@ -77,7 +80,7 @@ class Introspection:
         Raises:
             OAuthError: the request is refused, or the token is another client's (``invalid_grant``).
         """
-        client = await self._client(fields, authorization)
+        client = await self._client(fields, authorization, origin)
         (token,) = require(fields, "token")
         if (claims := self._read_access(token)) is not None:
             await self._end_access(client, claims, origin)
@@ -91,7 +94,7 @@ class Introspection:
         Raises:
             Unauthenticated: they are gone.
         """
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             user = await users.find_user_by_id(session, principal.subject)
         if user is None:
             raise refuse("The access token is not valid.")
@@ -102,9 +105,9 @@ class Introspection:
             said.email, said.email_verified = user.email, user.is_verified
         return said
 
-    async def _client(self, fields: dict[str, str], authorization: str | None) -> ClientRecord:
+    async def _client(self, fields: dict[str, str], authorization: str | None, origin: Origin) -> ClientRecord:
         credentials = read_client_credentials(fields, authorization)
-        async with self._database.read() as session:
+        async with self._refusals.recorded(credentials.client_id, origin), self._database.peek() as session:
             return await authenticate_client(session, credentials)
 
     def _read_access(self, token: str) -> dict[str, Any] | None:
@@ -116,7 +119,7 @@ class Introspection:
     async def _find_refresh(self, token: str) -> RefreshRecord | None:
         proven = self._inherited.verify(token)
         jti_hash = proven.jti_hash if proven else hash_token(token)
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             found = await tokens.find_refresh_token(session, jti_hash)
         if found is None or (proven and proven.user_id != found.user_id):
             return None
@@ -128,14 +131,14 @@ class Introspection:
         said = {name: claims[name] for name in _COPIED if name in claims}
         if claims["sub"] == claims["client_id"]:
             return {"active": True, **said, "token_type": "Bearer"}
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             user = await users.find_user_by_id(session, claims["sub"])
         if user is None or not user.is_active:
             return {"active": False}
         return {"active": True, **said, "username": user.username, "token_type": "Bearer"}
 
     async def _describe_refresh(self, found: RefreshRecord) -> dict[str, Any]:
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             user = await users.find_user_by_id(session, found.user_id)
         if found.revoked or found.expires_at <= now() or user is None or not user.is_active:
             return {"active": False}

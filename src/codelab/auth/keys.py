@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
-import binascii
-import contextlib
 import logging
-import os
-import secrets
-import tempfile
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from pathlib import Path
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from joserfc import jwe
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, OctKey
+from joserfc.jwk import ECKey
 
+from codelab.auth.key_file import open_key_file, read_key_file
 from codelab.auth.repository import keys
 from codelab.auth.repository.common import lock
+from codelab.auth.schemas import Origin
 from codelab.db import now
 from codelab.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
+    from pathlib import Path
 
+    from joserfc.jwk import OctKey
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from codelab.auth.audit import Audit, Event
     from codelab.auth.repository.keys import KeyRecord
     from codelab.db import Database, Transaction
 
-__all__ = ("ALGORITHM", "JWE_ALGORITHMS", "KeyRing", "open_key_file", "read_key_file", "write_private_file")
+__all__ = ("ALGORITHM", "JWE_ALGORITHMS", "KeyRing")
 
 ALGORITHM = "ES256"
 JWE_ALGORITHMS = ("dir", "A256GCM")
-_KEY_BYTES = 32
+_LOCK = "codelab.auth.signing_keys"
+#: How much longer than its tokens a key is published: a server goes on signing with it until it has heard of the next.
+SLACK = timedelta(seconds=60)
 
 logger = logging.getLogger(__name__)
 
 
 class KeyRing:
-    """Hold the signing keys of this server, parsed once."""
+    """Hold the signing keys of this server, each parsed once, and follow what other processes do with them.
 
-    def __init__(self, database: Database, key_file: Path) -> None:
+    ``max_age`` is when the key that signs is followed by a new one; None is never.
+    """
+
+    def __init__(self, database: Database, key_file: Path, audit: Audit, max_age: timedelta | None) -> None:
         self._database = database
         self._key_file = key_file
+        self._audit = audit
+        self._max_age = max_age
+        self._wrapping: OctKey | None = None
+        self._known: Sequence[KeyRecord] = ()
+        self._parsed: dict[tuple[str, str], ECKey] = {}
         self._signing: tuple[str, ECKey] | None = None
         self._public: dict[str, ECKey] = {}
         self._jwks: list[dict[str, Any]] = []
@@ -67,20 +79,35 @@ class KeyRing:
         """Show the public keys as a JWK Set (RFC 7517 section 5)."""
         return {"keys": self._jwks}
 
+    async def check_file(self) -> None:
+        """Refuse a key file that is not the one of this database; where there are no keys yet, any will do.
+
+        Raises:
+            StartError: the file cannot be read, or decrypts none of the keys.
+        """
+        async with self._database.read() as session:
+            records = await keys.list_signing_keys(session, now(), ALGORITHM)
+        wrapping = read_key_file(self._key_file)
+        if records and (wrapping is None or all(_unwrap(record, wrapping) is None for record in records)):
+            raise StartError(
+                f"AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE: {self._key_file} does not hold the key of this database; "
+                "run the command where the server runs, with its settings."
+            )
+
     async def load(self) -> None:
-        """Read the keys; make one when there is none that the key file can decrypt.
+        """Read the keys; make one when there is none that the key file can decrypt. The audit trail is open by then.
 
         Raises:
             StartError: the key file can be neither read nor made.
         """
-        wrapping = open_key_file(self._key_file)
+        wrapping = self._open()
         made: list[str] = []
         ended: list[str] = []
 
         async def unit(transaction: Transaction) -> Sequence[KeyRecord]:
             # Many starters may come here at once: the lock makes the later ones find the key of the first.
             session, at = transaction.session, now()
-            await lock(session, "codelab.auth.signing_keys")
+            await lock(session, _LOCK)
             made.clear()
             ended.clear()
             records = await keys.list_signing_keys(session, at, ALGORITHM)
@@ -90,17 +117,10 @@ class KeyRing:
             ended.extend(record.kid for record in records if record.kid not in usable)
             if ended:
                 await keys.retire_signing_keys(session, ended, at, expires_at=at)
-            key = ECKey.generate_key("P-256")
-            kid = key.thumbprint()
-            await keys.insert_signing_key(
-                session,
-                kid=kid,
-                alg=ALGORITHM,
-                public_jwk=_public_jwk(key, kid),
-                private_jwe=_wrap(key, kid, wrapping),
-                created_at=at,
-            )
-            made.append(kid)
+            made.append(await _insert_key(session, wrapping, at))
+            if ended:  # the first key of an installation is no change of one
+                reason = "the key file does not decrypt the keys before"
+                self._record(session, "key_made", Origin(), kid=made[0], by="codelab", reason=reason)
             return await keys.list_signing_keys(session, at, ALGORITHM)
 
         records = await self._database.write(unit)
@@ -112,15 +132,92 @@ class KeyRing:
             )
         for kid in made:
             logger.info("Signing key made: %s", kid)
-        self._use(records, wrapping)
+        self._use(records)
 
-    def _use(self, records: Sequence[KeyRecord], wrapping: OctKey) -> None:
+    async def refresh(self) -> None:
+        """Take over what has become of the keys in the database, and follow one that has become too old."""
+        async with self._database.peek() as session:
+            records = await keys.list_signing_keys(session, now(), ALGORITHM)
+        if records != self._known:
+            self._use(records)
+        newest = max((record.created_at for record in records if record.retired_at is None), default=None)
+        if self._max_age is not None and newest is not None and now() - newest > self._max_age:
+            await self.rotate(Origin(), by="codelab", reason="age", older_than=self._max_age)
+
+    async def rotate(self, origin: Origin, *, older_than: timedelta | None = None, **said: Any) -> str:
+        """Make a new key, which signs from now on, and return its id.
+
+        The keys before it are published until the last token that they may have signed has expired. With
+        ``older_than`` nothing is done when another process was quicker.
+
+        Raises:
+            StartError: the key file cannot be used.
+        """
+        wrapping = self._open()
+
+        async def unit(transaction: Transaction) -> str:
+            session, at = transaction.session, now()
+            await lock(session, _LOCK)
+            records = await keys.list_signing_keys(session, at, ALGORITHM)
+            before = [record for record in records if record.retired_at is None]
+            if older_than is not None and before and at - before[0].created_at <= older_than:
+                return before[0].kid
+            lifetime = timedelta(seconds=await keys.longest_lifetime(session))
+            kids = [record.kid for record in before]
+            await keys.retire_signing_keys(session, kids, at, expires_at=at + lifetime + SLACK)
+            kid = await _insert_key(session, wrapping, at)
+            self._record(session, "key_made", origin, kid=kid, **said)
+            return kid
+
+        kid = await self._database.write(unit)
+        logger.info("Signing key made: %s", kid)
+        await self._reload()
+        return kid
+
+    async def _reload(self) -> None:
+        async with self._database.read() as session:
+            self._use(await keys.list_signing_keys(session, now(), ALGORITHM))
+
+    def _open(self) -> OctKey:
+        if self._wrapping is None:
+            self._wrapping = open_key_file(self._key_file)
+        return self._wrapping
+
+    def _record(self, session: AsyncSession, event: Event, origin: Origin, **data: Any) -> None:
+        self._audit.record(session, event, origin, user_id=None, client_id=None, **data)
+
+    def _use(self, records: Sequence[KeyRecord]) -> None:
         # A public key counts only when its private part was encrypted with our key file: whoever can write into the
         # table cannot make the server trust a key of their own.
-        keys = [(record, key) for record in records if (key := _unwrap(record, wrapping))]
-        self._signing = next((record.kid, key) for record, key in keys if record.retired_at is None)
-        self._jwks = [_public_jwk(key, record.kid) for record, key in keys]
+        wrapping = self._open()
+        before, self._parsed, self._known = self._parsed, {}, records
+        held: list[tuple[KeyRecord, ECKey]] = []
+        for record in records:
+            name = (record.kid, record.private_jwe)
+            if (key := before.get(name) or _unwrap(record, wrapping)) is not None:
+                self._parsed[name] = key
+                held.append((record, key))
+        signing = next(((record.kid, key) for record, key in held if record.retired_at is None), None)
+        if signing is None and self._signing is not None:
+            logger.error("No signing key in the database can be used; the one that signed until now goes on.")
+            return
+        self._signing = signing
+        self._jwks = [_public_jwk(key, record.kid) for record, key in held]
         self._public = {jwk["kid"]: ECKey.import_key(jwk) for jwk in self._jwks}
+
+
+async def _insert_key(session: AsyncSession, wrapping: OctKey, at: datetime) -> str:
+    key = ECKey.generate_key("P-256")
+    kid = key.thumbprint()
+    await keys.insert_signing_key(
+        session,
+        kid=kid,
+        alg=ALGORITHM,
+        public_jwk=_public_jwk(key, kid),
+        private_jwe=_wrap(key, kid, wrapping),
+        created_at=at,
+    )
+    return kid
 
 
 def _public_jwk(key: ECKey, kid: str) -> dict[str, Any]:
@@ -140,75 +237,3 @@ def _unwrap(record: KeyRecord, wrapping: OctKey) -> ECKey | None:
     except (JoseError, ValueError):
         return None
     return key if key.thumbprint() == record.kid else None
-
-
-def open_key_file(path: Path) -> OctKey:
-    """Read the key that encrypts the signing keys; make it (mode 0600, with its folder) when it is absent.
-
-    A file that holds no such key is put aside, so that the server can start.
-
-    Raises:
-        StartError: the file can be neither read nor made; the line names the variable.
-    """
-    try:
-        if (key := _read_key(path)) is not None:
-            return key
-        if path.exists():
-            aside = path.with_name(f"{path.name}.unusable-{secrets.token_hex(4)}")
-            path.rename(aside)
-            logger.error("%s holds no key of codelab; it was put aside as %s", path, aside)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = urlsafe_b64encode(secrets.token_bytes(_KEY_BYTES)).decode() + "\n"
-        if write_private_file(path, content):
-            logger.warning("Key file made: %s. Back it up: without it the signing keys in the database are lost.", path)
-        key = _read_key(path)
-    except OSError as error:
-        raise StartError(
-            f"AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE: {path} cannot be read or made: {error.strerror}."
-        ) from None
-    if key is None:
-        raise StartError(f"AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE: {path} changed while it was read; start again.")
-    return key
-
-
-def read_key_file(path: Path) -> OctKey | None:
-    """Read the key that encrypts the signing keys; None when there is no such file or no key in it.
-
-    Raises:
-        StartError: the file cannot be read.
-    """
-    try:
-        return _read_key(path)
-    except OSError as error:
-        raise StartError(f"AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE: {path} cannot be read: {error.strerror}.") from None
-
-
-def _read_key(path: Path) -> OctKey | None:
-    try:
-        raw = urlsafe_b64decode(path.read_bytes().strip())
-    except (FileNotFoundError, binascii.Error, ValueError):
-        return None
-    text = urlsafe_b64encode(raw).decode().rstrip("=")
-    return OctKey.import_key({"kty": "oct", "k": text}) if len(raw) == _KEY_BYTES else None
-
-
-def write_private_file(path: Path, content: str) -> bool:
-    """Make a file of mode 0600 with its whole content at once; False when it is there already."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mkstemp makes it 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(name, path)
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without hard links
-            if path.exists():
-                return False
-            Path(name).replace(path)
-        return True
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()

@@ -57,7 +57,8 @@ class OAuthClient(AuthBase):
     """A program that asks for tokens (RFC 6749 section 2). Scopes are separated by spaces.
 
     ``token_endpoint_auth_method`` is the only way in which it may prove itself, NULL: any that fits. ``is_registered``
-    is true of one that registered itself (RFC 7591), ``last_used_at`` is when such a one was first given anything.
+    is true of one that registered itself (RFC 7591), ``last_used_at`` is when such a one was first given anything,
+    ``document_expires_at`` until when is good what the document at its id, a URL, said.
     """
 
     __tablename__ = "oauth_clients"
@@ -78,6 +79,7 @@ class OAuthClient(AuthBase):
     client_uri: Mapped[str | None] = mapped_column(Text)
     is_registered: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    document_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     is_active: Mapped[bool] = mapped_column(Boolean, default=True, index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, onupdate=now)

@@ -13,7 +13,7 @@ from codelab.auth.repository import users
 from codelab.auth.repository.clients import ClientRecord, find_active_clients, find_client
 from codelab.auth.repository.users import UserRecord
 from codelab.auth.seeds import ADMIN
-from codelab.auth.tokens import ids_of, refuse
+from codelab.auth.tokens import ids_of, key_mark, refuse
 from codelab.identity import SCOPES, Principal
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ class Principals:
             self._verified.drop(key)
             claims = self._tokens.verify(token)
             scopes = frozenset(claims["scope"].split())
-            verified = _Verified(claims["sub"], claims["client_id"], scopes, float(claims["exp"]), ids_of(claims))
+            verified = _Verified(
+                claims["sub"], claims["client_id"], scopes, float(claims["exp"]), (*ids_of(claims), key_mark(token))
+            )
             self._verified.put(key, verified)
         if await self._ended.has_ended(verified.ids):
             raise refuse("The access token was revoked.")

@@ -18,12 +18,14 @@ from codelab.text import reject_unstorable
 from codelab.web import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from codelab.auth.audit import Audit
     from codelab.auth.schemas import Origin
     from codelab.db import Database, Transaction
     from codelab.settings import AuthSettings
 
-__all__ = ("Registration",)
+__all__ = ("ALLOWED", "DEFAULT", "Metadata", "Registration", "read_metadata")
 
 #: Those with which a person decides: with the others anybody could make programs that act for themselves.
 GRANTS = ("authorization_code", "refresh_token", DEVICE_CODE)
@@ -36,7 +38,7 @@ MOST_URIS, LONGEST_NAME, LONGEST_URI = 20, 100, 2000
 MOST_UNUSED = 10_000
 
 
-class _Metadata(NamedTuple):
+class Metadata(NamedTuple):
     """What a client says of itself, as far as this server takes it."""
 
     redirect_uris: list[str]
@@ -73,8 +75,10 @@ def _text(document: dict[str, Any], name: str, longest: int) -> str | None:
     return value
 
 
-def _read(body: bytes) -> _Metadata:
+def read_metadata(body: bytes, methods: Sequence[str] = METHODS) -> Metadata:
     """Read client metadata (section 2); members that this server does not know are ignored, as the RFC asks.
+
+    ``methods`` are the ways in which the client may prove itself, the first what it gets without asking.
 
     Raises:
         OAuthError: ``invalid_redirect_uri`` or ``invalid_client_metadata`` (section 3.2.2).
@@ -91,9 +95,9 @@ def _read(body: bytes) -> _Metadata:
     by_code = "authorization_code" in grants
     if by_code and "code" not in _texts(document, "response_types", ["code"]):
         raise _refuse("response_types: must have code")
-    method = document.get("token_endpoint_auth_method") or "client_secret_basic"
-    if method not in METHODS:
-        raise _refuse(f"token_endpoint_auth_method: must be one of {', '.join(METHODS)}")
+    method = document.get("token_endpoint_auth_method") or methods[0]
+    if method not in methods:
+        raise _refuse(f"token_endpoint_auth_method: must be one of {', '.join(methods)}")
     scope = _text(document, "scope", 1000)
     client_uri = _text(document, "client_uri", LONGEST_URI)
     if client_uri is not None and not _is_web(client_uri):
@@ -102,7 +106,7 @@ def _read(body: bytes) -> _Metadata:
     if name is not None and not name.isprintable():
         # People read it before they agree: nothing in it may turn or hide the text around it.
         raise _refuse("client_name: must have visible characters only")
-    return _Metadata(
+    return Metadata(
         redirect_uris=_redirects(document, needed=by_code),
         grant_types=grants,
         method=method,
@@ -146,7 +150,7 @@ class Registration:
         Raises:
             OAuthError: it cannot be registered so, or too many registrations wait for their first use.
         """
-        said = _read(body)
+        said = read_metadata(body)
         client_id, at = secrets.token_urlsafe(18), now()
         secret = None if said.method == "none" else new_refresh_token()
         name = said.name or client_id

@@ -52,7 +52,7 @@ class Revocations:
     async def ended(self, ids: Collection[str]) -> set[str]:
         """Return which ids were revoked, as the database says now."""
         wanted, found = list(ids), set[str]()
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             for first in range(0, len(wanted), _CHUNK):
                 found |= await find_revoked(session, wanted[first : first + _CHUNK])
         return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codelab.auth.audit import chain_key
-from codelab.auth.keys import read_key_file
+from codelab.auth.key_file import read_key_file
 from codelab.auth.models import AuthBase
 from codelab.auth.people import models as _people  # noqa: F401 - its tables belong to the metadata
 from codelab.auth.repository import audit

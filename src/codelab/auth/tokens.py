@@ -8,7 +8,7 @@ import time
 from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Any
 
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.errors import ExpiredTokenError, JoseError
 from joserfc.jwt import JWTClaimsRegistry
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from codelab.auth.keys import KeyRing
     from codelab.auth.resources import Audiences
 
-__all__ = ("AccessTokens", "hash_token", "ids_of", "new_refresh_token", "refuse")
+__all__ = ("AccessTokens", "hash_token", "ids_of", "key_mark", "mark_of", "new_refresh_token", "refuse")
 
 _MAX_TOKEN_BYTES = 8192
 _TYPES = {"at+jwt", "application/at+jwt"}
@@ -157,6 +157,16 @@ def ids_of(claims: dict[str, Any]) -> tuple[str, ...]:
     """Return the ids by which an access token can be revoked: its own, and that of its login."""
     sid = claims.get("sid")
     return (claims["jti"], sid) if isinstance(sid, str) else (claims["jti"],)
+
+
+def mark_of(kid: str) -> str:
+    """Return the id by which all tokens that a key signed can be revoked, as long as other ids of that kind."""
+    return kid[:36]
+
+
+def key_mark(token: str) -> str:
+    """Return the mark of the key of a token that was verified."""
+    return mark_of(str(jws.extract_compact(token.encode()).headers()["kid"]))
 
 
 def new_refresh_token() -> str:

@@ -15,9 +15,12 @@ __all__ = ("cli", "main")
 #: Command to the module and the name in it, and the line that ``--help`` shows.
 COMMANDS = {
     "chat": ("codelab.client.command", "chat", "Chat with agents about the current folder."),
+    "client": ("codelab.cli.auth.client", "client", "Make and look at the programs that ask for tokens."),
     "db": ("codelab.cli.db", "db", "Look at, check, move and back up the databases."),
+    "keys": ("codelab.cli.auth.keys", "keys", "Look at, rotate and retire the keys that sign tokens."),
     "policy": ("codelab.cli.policy", "policy", "Look at the rules about what agents may do."),
     "serve": ("codelab.cli.serve", "serve", "Run the server."),
+    "user": ("codelab.cli.auth.user", "user", "Make, look at and disable the people who may log in."),
 }
 
 

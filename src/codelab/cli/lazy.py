@@ -30,9 +30,10 @@ class LazyGroup(click.Group):
             return None
         module, name, _ = self._at[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), name)
-        if command.help:
-            # Docstrings are raw, so click's mark for "do not wrap this" arrives as two characters.
-            command.help = command.help.replace("\\b\n", "\b\n")
+        for each in (command, *(command.commands.values() if isinstance(command, click.Group) else ())):
+            if each.help:
+                # Docstrings are raw, so click's mark for "do not wrap this" arrives as two characters.
+                each.help = each.help.replace("\\b\n", "\b\n")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above

@@ -74,6 +74,12 @@ class AuthSettings:
         "Who may register clients (RFC 7591): `open`, all; `token`, who has a token with `api:admin`; `off`, nobody.",
         one_of("token", "open", "off"),
     )
+    client_documents: bool = variable(
+        "AUTH_SERVICE__CLIENT_DOCUMENTS",
+        "on",
+        "`off`: no client is the https URL of a document that describes it, and nothing is fetched from the internet.",
+        switch,
+    )
     access_token_lifetime: int = variable(
         "AUTH_SERVICE__ACCESS_TOKEN_LIFETIME",
         "900",
@@ -98,6 +104,13 @@ class AuthSettings:
         "data/auth.key",
         "File with the key that encrypts the signing keys in the database; made (mode 0600) when absent. Back it up.",
         path,
+    )
+    key_max_age: timedelta | None = variable(
+        "AUTH_SERVICE__KEY_MAX_AGE",
+        "90d",
+        "Age at which the signing key is followed by a new one, as `codelab keys rotate` does: `12h`, `90d` or "
+        "`forever`.",
+        keep,
     )
     keep_ended_tokens: timedelta | None = variable(
         "AUTH_SERVICE__KEEP_ENDED_TOKENS",

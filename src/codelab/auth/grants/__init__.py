@@ -11,6 +11,7 @@ from codelab.auth.forms import read_client_credentials, require
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from codelab.auth.refusals import Refusals
     from codelab.auth.repository.clients import ClientRecord
     from codelab.auth.schemas import Origin, TokenAnswer
     from codelab.db import Database
@@ -24,8 +25,9 @@ __all__ = ("Grant", "Grants")
 class Grants:
     """Answer token requests (RFC 6749 section 3.2); ``grants`` are those that this server has, by ``grant_type``."""
 
-    def __init__(self, database: Database, grants: Mapping[str, Grant]) -> None:
+    def __init__(self, database: Database, refusals: Refusals, grants: Mapping[str, Grant]) -> None:
         self._database = database
+        self._refusals = refusals
         self._grants = grants
 
     @property
@@ -45,7 +47,8 @@ class Grants:
         grant = self._grants.get(grant_type)
         if grant is None:
             raise OAuthError(f"Grant type '{grant_type[:100]}' is not supported", code="unsupported_grant_type")
-        async with self._database.read() as session:
+        async with self._refusals.recorded(credentials.client_id, origin), self._database.peek() as session:
             client = await authenticate_client(session, credentials)
         check_grant(client, grant_type)
-        return await grant(client, fields, origin)
+        async with self._refusals.recorded(credentials.client_id, origin, grant_type):
+            return await grant(client, fields, origin)

@@ -45,7 +45,7 @@ class CodeGrant:
             OAuthError: the request is refused.
         """
         (shown,) = require(fields, "code")
-        async with self._database.read() as session:
+        async with self._database.peek() as session:
             code = await codes.find_code(session, hash_token(shown))
         # Another client's code is unknown to this one, so that it learns nothing and harms nobody.
         if code is None or code.client_id != client.client_id:
@@ -62,13 +62,14 @@ class CodeGrant:
             nonce=code.nonce,
             family_id=code.family_id,
         )
-        at = now()
+        at, reused = now(), False
 
         async def unit(transaction: Transaction) -> bool:
+            nonlocal reused
             session = transaction.session
             if not await codes.use_code(session, code.id, at):
                 again = await codes.find_code(session, hash_token(shown))
-                if again is not None and again.used_at is not None:
+                if reused := again is not None and again.used_at is not None:
                     ended = await end_login(session, code.family_id, at)
                     self._audit.record(
                         session,
@@ -89,7 +90,8 @@ class CodeGrant:
 
         if not await self._database.write(unit):
             self._ended.note()
-            raise refuse_grant("The code has expired" if code.expires_at <= at else "Invalid code")
+            detail = "The code has expired" if code.expires_at <= at else "Invalid code"
+            raise refuse_grant(detail, recorded=reused)
         return self._issuing.tell(client, granted, refresh_token)
 
     @staticmethod

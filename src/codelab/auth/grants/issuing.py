@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 __all__ = ("Granted", "Issuing", "refuse_grant")
 
 
-def refuse_grant(detail: str) -> OAuthError:
+def refuse_grant(detail: str, *, recorded: bool = False) -> OAuthError:
     """Make the error for a grant that is not valid (any more)."""
-    return OAuthError(detail, code="invalid_grant")
+    error = OAuthError(detail, code="invalid_grant")
+    error.recorded = recorded
+    return error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,16 +69,17 @@ class RefreshGrant:
             raise refuse_grant("Invalid refresh token")
         scope = narrow_scope(known.scope, fields["scope"]) if "scope" in fields else known.scope
         refresh_token = new_refresh_token()
-        at = now()
+        at, stolen = now(), False
 
         async def unit(transaction: Transaction) -> Granted | None:
+            nonlocal stolen
             session = transaction.session
             inherits: RefreshRecord | RotatedRecord | None = await tokens.rotate_refresh_token(
                 session, old_hash, client.client_id, at
             )
             if sibling := inherits is None:
                 # A token of the reference system is good once, whenever it comes back.
-                inherits = await self._judge_replay(session, old_hash, origin, at, forgiving=proven is None)
+                inherits, stolen = await self._judge_replay(session, old_hash, origin, at, forgiving=proven is None)
             if inherits is None:
                 return None
             details: dict[str, Any] = {"scope": scope} | ({"repeated": True} if sibling else {})
@@ -104,21 +105,25 @@ class RefreshGrant:
         granted = await self._database.write(unit)
         if granted is None:
             self._ended.note()
-            raise refuse_grant("The refresh token has expired" if known.expires_at <= at else "Invalid refresh token")
+            detail = "The refresh token has expired" if known.expires_at <= at else "Invalid refresh token"
+            raise refuse_grant(detail, recorded=stolen)
         return self._issuing.tell(client, granted, refresh_token, scope)
 
     async def _judge_replay(
         self, session: AsyncSession, jti_hash: str, origin: Origin, at: datetime, *, forgiving: bool
-    ) -> RefreshRecord | None:
-        """Decide about a token that could not be used: return it when it is a retry, end its family when stolen."""
+    ) -> tuple[RefreshRecord | None, bool]:
+        """Decide about a token that could not be used: return it when it is a retry, end its family when stolen.
+
+        The second tells whether it was taken for stolen.
+        """
         known = await tokens.find_refresh_token(session, jti_hash)
         if known is None or known.revoked_at is None or not await tokens.is_rotated(session, known.family_id, jti_hash):
-            return None
+            return None, False
         # Without a grace, the clock of a request that came in earlier and is served later must not make one.
         if self._grace and at - known.revoked_at < self._grace:
             alive = known.expires_at > at and known.user_is_active
             alive = alive and await tokens.is_alive(session, known.family_id, at)
-            return known if alive and forgiving else None
+            return (known if alive and forgiving else None), False
         ended = await end_login(session, known.family_id, at)
         self._audit.record(
             session,
@@ -130,4 +135,4 @@ class RefreshGrant:
             family_id=known.family_id,
             revoked=ended,
         )
-        return None
+        return None, True

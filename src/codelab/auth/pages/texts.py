@@ -136,6 +136,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "This program registered itself: nobody has checked its name.",
         "Программа зарегистрировалась сама: её название никто не проверял.",
     ),
+    "described_at": (
+        "This program is described at {host}: nobody else has checked its name.",
+        "Программа описана на {host}: её название больше никто не проверял.",
+    ),
     "allow": ("Allow", "Разрешить"),
     "deny": ("Deny", "Отклонить"),
     "go_on": ("Go on", "Продолжить"),

@@ -11,7 +11,8 @@ from joserfc import jwe
 from joserfc.errors import JoseError
 
 from codelab.auth.errors import OAuthError, WrongCredentials
-from codelab.auth.keys import JWE_ALGORITHMS, open_key_file
+from codelab.auth.key_file import open_key_file
+from codelab.auth.keys import JWE_ALGORITHMS
 from codelab.auth.people.totp import matching_step, new_secret
 from codelab.auth.repository import factors, users
 from codelab.auth.tokens import hash_token

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sqlalchemy import Table, delete, func, select, update
+from sqlalchemy import Table, bindparam, delete, func, select, update
 
 from codelab.auth.models import OAuthClient
 from codelab.auth.repository.common import insert_if_absent
@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = (
     "ClientRecord",
+    "ClientRow",
+    "change_client",
     "count_unused",
+    "delete_client",
     "delete_unused",
     "find_active_clients",
     "find_client",
+    "find_client_row",
+    "find_document_expiry",
     "insert_client_if_absent",
+    "list_clients",
     "note_first_use",
     "set_client_lifetimes",
 )
@@ -48,12 +54,32 @@ class ClientRecord(NamedTuple):
     last_used_at: datetime | None
 
 
+class ClientRow(NamedTuple):
+    """A client as operators see it."""
+
+    client_id: str
+    name: str
+    is_confidential: bool
+    is_active: bool
+    is_registered: bool
+    allowed_scopes: str
+    default_scopes: str
+    allowed_grant_types: list[str]
+    redirect_uris: list[str]
+    access_token_lifetime: int
+    refresh_token_lifetime: int
+    created_at: datetime
+
+
+_ROW = tuple(_clients.c[name] for name in ClientRow._fields)
 _CLIENT = tuple(_clients.c[name] for name in ClientRecord._fields)
+# Built once: it is asked with every request.
+_BY_ID = select(*_CLIENT).where(_clients.c.client_id == bindparam("client_id"))
 
 
 async def find_client(session: AsyncSession, client_id: str) -> ClientRecord | None:
     """Find a client by the id that it calls itself."""
-    row = (await session.execute(select(*_CLIENT).where(_clients.c.client_id == client_id))).one_or_none()
+    row = (await session.execute(_BY_ID, {"client_id": client_id})).one_or_none()
     return ClientRecord(*row) if row else None
 
 
@@ -99,3 +125,31 @@ async def note_first_use(session: AsyncSession, client_id: str, at: datetime) ->
     """Note that a client was given something, so that it is not taken for abandoned."""
     unused = (_clients.c.client_id == client_id) & _clients.c.last_used_at.is_(None)
     await session.execute(update(_clients).where(unused).values(last_used_at=at, updated_at=_clients.c.updated_at))
+
+
+async def find_client_row(session: AsyncSession, client_id: str) -> ClientRow | None:
+    """Find a client, as operators see it."""
+    row = (await session.execute(select(*_ROW).where(_clients.c.client_id == client_id))).one_or_none()
+    return ClientRow(*row) if row else None
+
+
+async def find_document_expiry(session: AsyncSession, client_id: str) -> datetime | None:
+    """Return until when a client's document is good, None when it has none or is not known."""
+    statement = select(_clients.c.document_expires_at).where(_clients.c.client_id == client_id)
+    return cast("datetime | None", await session.scalar(statement))
+
+
+async def list_clients(session: AsyncSession, limit: int, after: str) -> list[ClientRow]:
+    """List clients by id, those whose ids come after one."""
+    statement = select(*_ROW).where(_clients.c.client_id > after).order_by(_clients.c.client_id).limit(limit)
+    return [ClientRow(*row) for row in await session.execute(statement)]
+
+
+async def change_client(session: AsyncSession, client_id: str, at: datetime, **values: Any) -> None:
+    """Change a client."""
+    await session.execute(update(_clients).where(_clients.c.client_id == client_id).values(updated_at=at, **values))
+
+
+async def delete_client(session: AsyncSession, client_id: str) -> None:
+    """Delete a client with all that hangs on it."""
+    await session.execute(delete(_clients).where(_clients.c.client_id == client_id))

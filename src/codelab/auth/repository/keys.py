@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sqlalchemy import Table, func, insert, or_, select, update
 
-from codelab.auth.models import SigningKey
+from codelab.auth.models import OAuthClient, SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -14,9 +14,17 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("KeyRecord", "insert_signing_key", "list_signing_keys", "retire_signing_keys")
+__all__ = (
+    "KeyRecord",
+    "insert_signing_key",
+    "list_all_keys",
+    "list_signing_keys",
+    "longest_lifetime",
+    "retire_signing_keys",
+)
 
 _signing_keys = cast("Table", SigningKey.__table__)
+_clients = cast("Table", OAuthClient.__table__)
 
 
 class KeyRecord(NamedTuple):
@@ -25,7 +33,9 @@ class KeyRecord(NamedTuple):
     kid: str
     public_jwk: dict[str, Any]
     private_jwe: str
+    created_at: datetime
     retired_at: datetime | None
+    expires_at: datetime | None
 
 
 _KEY = tuple(_signing_keys.c[name] for name in KeyRecord._fields)
@@ -39,6 +49,20 @@ async def list_signing_keys(session: AsyncSession, at: datetime, alg: str) -> Se
         .order_by(_signing_keys.c.created_at.desc(), _signing_keys.c.kid)
     )
     return [KeyRecord(*row) for row in (await session.execute(statement)).all()]
+
+
+async def list_all_keys(session: AsyncSession, alg: str) -> Sequence[KeyRecord]:
+    """List the keys of an algorithm, those too that have expired, the newest first."""
+    statement = select(*_KEY).where(_signing_keys.c.alg == alg)
+    ordered = statement.order_by(_signing_keys.c.created_at.desc(), _signing_keys.c.kid)
+    return [KeyRecord(*row) for row in (await session.execute(ordered)).all()]
+
+
+async def longest_lifetime(session: AsyncSession) -> int:
+    """Return for how many seconds a token that is made now may live."""
+    return int(
+        (await session.execute(select(func.coalesce(func.max(_clients.c.access_token_lifetime), 0)))).scalar_one()
+    )
 
 
 async def insert_signing_key(session: AsyncSession, **values: Any) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, bindparam, delete, literal, select, union, update
+from sqlalchemy.dialects import postgresql, sqlite
 
-from codelab.auth.models import RevokedToken
+from codelab.auth.models import AuthorizationCode, BrowserSession, DeviceCode, RefreshToken, RevokedToken
 from codelab.auth.repository.common import insert_if_absent
 from codelab.auth.repository.tokens import revoke_family
 
@@ -17,17 +18,30 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("end_login", "find_revoked", "insert_revoked")
+__all__ = (
+    "LONGEST_LIFE",
+    "end_login",
+    "end_logins_of_client",
+    "end_logins_of_user",
+    "find_revoked",
+    "insert_revoked",
+)
 
 _revoked = cast("Table", RevokedToken.__table__)
+_tokens = cast("Table", RefreshToken.__table__)
+_codes = cast("Table", AuthorizationCode.__table__)
+_devices = cast("Table", DeviceCode.__table__)
+_browsers = cast("Table", BrowserSession.__table__)
 
+# Built once: it is asked with every request that shows a token.
+_FIND = select(_revoked.c.id).where(_revoked.c.id.in_(bindparam("ids", expanding=True)))
 #: The longest life of an access token that can be set.
 LONGEST_LIFE = timedelta(days=1)
 
 
 async def find_revoked(session: AsyncSession, ids: Sequence[str]) -> set[str]:
     """Return which of the ids were revoked."""
-    return set((await session.execute(select(_revoked.c.id).where(_revoked.c.id.in_(ids)))).scalars())
+    return set((await session.execute(_FIND, {"ids": list(ids)})).scalars())
 
 
 async def insert_revoked(session: AsyncSession, revoked_id: str, expires_at: datetime) -> bool:
@@ -39,3 +53,33 @@ async def end_login(session: AsyncSession, family_id: str, at: datetime) -> int:
     """End a login: its refresh tokens, and with them its access tokens; return how many of the former were alive."""
     await insert_revoked(session, family_id, at + LONGEST_LIFE)
     return await revoke_family(session, family_id, at)
+
+
+async def end_logins_of_user(session: AsyncSession, user_id: str, at: datetime) -> int:
+    """End all logins of a person, in browsers too; return how many refresh tokens were alive."""
+    await session.execute(delete(_browsers).where(_browsers.c.user_id == user_id))
+    return await _end_logins(session, "user_id", user_id, at)
+
+
+async def end_logins_of_client(session: AsyncSession, client_id: str, at: datetime) -> int:
+    """End all logins by way of a client; return how many refresh tokens were alive."""
+    return await _end_logins(session, "client_id", client_id, at)
+
+
+async def _end_logins(session: AsyncSession, column: str, value: str, at: datetime) -> int:
+    families = union(
+        select(_tokens.c.family_id).where(_tokens.c[column] == value, ~_tokens.c.revoked),
+        # Those whose clients have no refresh tokens.
+        select(_codes.c.family_id).where(_codes.c[column] == value),
+    ).subquery()
+    until = literal(at + LONGEST_LIFE, _revoked.c.expires_at.type)
+    # SQLite takes ON CONFLICT for a part of a join unless the query has a WHERE.
+    ended = select(families.c.family_id, until).where(families.c.family_id.is_not(None))
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(_revoked).from_select(["id", "expires_at"], ended).on_conflict_do_nothing()
+    await session.execute(insert)
+    # What was agreed to and is not fetched yet would begin a login afterwards.
+    await session.execute(delete(_codes).where(_codes.c[column] == value, _codes.c.used_at.is_(None)))
+    await session.execute(delete(_devices).where(_devices.c[column] == value, _devices.c.state == "approved"))
+    alive = update(_tokens).where(_tokens.c[column] == value, ~_tokens.c.revoked).values(revoked=True, revoked_at=at)
+    return len((await session.execute(alive.returning(_tokens.c.id))).all())

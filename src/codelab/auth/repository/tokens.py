@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import Table, bindparam, insert, select, update
 
 from codelab.auth.models import RefreshToken, User
 
@@ -54,39 +54,43 @@ class RotatedRecord(NamedTuple):
 
 
 _REFRESH = (*(_refresh_tokens.c[name] for name in RefreshRecord._fields[:-1]), _users.c.is_active)
+# Built once: these are the statements of the busiest grant.
+_BY_HASH = (
+    select(*_REFRESH)
+    .select_from(_refresh_tokens.join(_users, _users.c.id == _refresh_tokens.c.user_id))
+    .where(_refresh_tokens.c.jti_hash == bindparam("shown"))
+)
+_INSERT = insert(_refresh_tokens)
+_ROTATE = (
+    update(_refresh_tokens)
+    .where(
+        _refresh_tokens.c.jti_hash == bindparam("shown"),
+        _refresh_tokens.c.client_id == bindparam("by"),
+        ~_refresh_tokens.c.revoked,
+        _refresh_tokens.c.expires_at > bindparam("at"),
+        select(_users.c.id).where(_users.c.id == _refresh_tokens.c.user_id, _users.c.is_active).exists(),
+    )
+    .values(revoked=True, revoked_at=bindparam("at"))
+    .returning(*(_refresh_tokens.c[name] for name in RotatedRecord._fields))
+)
 
 
 async def find_refresh_token(session: AsyncSession, jti_hash: str) -> RefreshRecord | None:
     """Find a refresh token by its hash."""
-    joined = _refresh_tokens.join(_users, _users.c.id == _refresh_tokens.c.user_id)
-    statement = select(*_REFRESH).select_from(joined).where(_refresh_tokens.c.jti_hash == jti_hash)
-    row = (await session.execute(statement)).one_or_none()
+    row = (await session.execute(_BY_HASH, {"shown": jti_hash})).one_or_none()
     return RefreshRecord(*row) if row else None
 
 
 async def insert_refresh_token(session: AsyncSession, **values: Any) -> None:
     """Insert a refresh token."""
-    await session.execute(insert(_refresh_tokens).values(values))
+    await session.execute(_INSERT, values)
 
 
 async def rotate_refresh_token(
     session: AsyncSession, jti_hash: str, client_id: str, at: datetime
 ) -> RotatedRecord | None:
     """Use up a refresh token: of all who try, one gets what its successor inherits, the others None."""
-    active = select(_users.c.id).where(_users.c.id == _refresh_tokens.c.user_id, _users.c.is_active).exists()
-    statement = (
-        update(_refresh_tokens)
-        .where(
-            _refresh_tokens.c.jti_hash == jti_hash,
-            _refresh_tokens.c.client_id == client_id,
-            ~_refresh_tokens.c.revoked,
-            _refresh_tokens.c.expires_at > at,
-            active,
-        )
-        .values(revoked=True, revoked_at=at)
-        .returning(*(_refresh_tokens.c[name] for name in RotatedRecord._fields))
-    )
-    row = (await session.execute(statement)).one_or_none()
+    row = (await session.execute(_ROTATE, {"shown": jti_hash, "by": client_id, "at": at})).one_or_none()
     return RotatedRecord(*row) if row else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sqlalchemy import Table, bindparam, case, or_, select, update
+from sqlalchemy import Table, bindparam, case, delete, exists, or_, select, update
 
 from codelab.auth.models import User
 from codelab.auth.repository.common import insert_if_absent
@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 
 __all__ = (
     "UserRecord",
+    "UserRow",
+    "change_user",
+    "delete_user",
     "find_active_users",
     "find_user",
     "find_user_by_id",
     "find_user_by_login",
+    "find_user_row",
     "has_bcrypt_hashes",
+    "has_other_administrator",
+    "has_user_like",
     "insert_user_if_absent",
+    "list_users",
     "record_login",
 )
 
@@ -41,6 +48,20 @@ class UserRecord(NamedTuple):
     is_verified: bool
 
 
+class UserRow(NamedTuple):
+    """A user as operators see them."""
+
+    id: str
+    username: str
+    email: str
+    is_active: bool
+    is_admin: bool
+    is_verified: bool
+    created_at: datetime
+    last_login_at: datetime | None
+
+
+_ROW = tuple(_users.c[name] for name in UserRow._fields)
 _USER = tuple(_users.c[name] for name in UserRecord._fields)
 # Built once: these are asked again and again.
 _BY_NAME = select(*_USER).where(_users.c.username == bindparam("username"))
@@ -99,3 +120,38 @@ async def record_login(session: AsyncSession, user: UserRecord, at: datetime, ne
     if new_hash is not None:
         statement = statement.values(password_hash=new_hash, updated_at=at)
     return (await session.execute(statement)).one_or_none() is not None
+
+
+async def find_user_row(session: AsyncSession, username: str) -> UserRow | None:
+    """Find a user by name, as operators see them."""
+    row = (await session.execute(select(*_ROW).where(_users.c.username == username))).one_or_none()
+    return UserRow(*row) if row else None
+
+
+async def list_users(session: AsyncSession, limit: int, after: str) -> list[UserRow]:
+    """List users by name, those whose names come after one."""
+    statement = select(*_ROW).where(_users.c.username > after).order_by(_users.c.username).limit(limit)
+    return [UserRow(*row) for row in await session.execute(statement)]
+
+
+async def has_user_like(session: AsyncSession, username: str, email: str) -> bool:
+    """Tell whether somebody has one of the two as a name or as an address."""
+    wanted = (username, email)
+    taken = exists().where(or_(_users.c.username.in_(wanted), _users.c.email.in_(wanted)))
+    return bool((await session.execute(select(taken))).scalar_one())
+
+
+async def has_other_administrator(session: AsyncSession, user_id: str) -> bool:
+    """Tell whether somebody else can administer; holds them to the end of the transaction."""
+    others = select(_users.c.id).where(_users.c.id != user_id, _users.c.is_admin, _users.c.is_active)
+    return (await session.execute(others.limit(1).with_for_update())).first() is not None
+
+
+async def change_user(session: AsyncSession, user_id: str, at: datetime, **values: Any) -> None:
+    """Change a user."""
+    await session.execute(update(_users).where(_users.c.id == user_id).values(updated_at=at, **values))
+
+
+async def delete_user(session: AsyncSession, user_id: str) -> None:
+    """Delete a user with all that hangs on them."""
+    await session.execute(delete(_users).where(_users.c.id == user_id))

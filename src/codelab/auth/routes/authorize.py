@@ -9,9 +9,10 @@ from litestar import Request, get, post
 
 from codelab.auth.authorize.request import Refused, Unproven, after_sign_in, to_sign_in_again
 from codelab.auth.authorize.service import Step
+from codelab.auth.documents import is_document_url
 from codelab.auth.pages import redirect
 from codelab.auth.pages.front import Front, Page, Purpose, Visit
-from codelab.auth.redirects import is_native, source_of
+from codelab.auth.redirects import describe_problem, is_native, source_of
 from codelab.auth.routes.common import PAGE, PAGE_FORM, origin_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from codelab.auth.authorize.request import AuthorizationRequest
     from codelab.auth.authorize.service import Authorizing
+    from codelab.auth.documents import ClientDocuments
     from codelab.auth.repository.browsers import BrowserRecord
 
 __all__ = ("create_routes",)
@@ -33,15 +35,18 @@ MAX_QUERY = 8000
 class AuthorizePages:
     """Lead a person and their browser through an authorization request."""
 
-    def __init__(self, front: Front, authorizing: Authorizing) -> None:
+    def __init__(self, front: Front, authorizing: Authorizing, documents: ClientDocuments) -> None:
         self._front = front
+        self._documents = documents
         self._authorizing = authorizing
         front.purposes[AUTHORIZE] = self._read_purpose
 
     async def authorize(self, visit: Visit, query: str) -> Page:
         """Answer a request: with a page, or by sending the browser on."""
-        asked = await self._read(query)
         browser = await self._front.person(visit)
+        if browser is None and (stranger := await self._read_stranger(query)) is not None:
+            return self._front.ask_who(visit, stranger)
+        asked = await self._read(visit, query)
         step = await self._authorizing.next_step(asked, browser)
         if browser is None or step is Step.SIGN_IN:
             return self._front.ask_who(visit, _purpose(asked))
@@ -59,8 +64,10 @@ class AuthorizePages:
     async def consent(self, visit: Visit) -> Page:
         """Take a person's decision about a request."""
         fields = await self._front.fields(visit)
-        asked = await self._read(fields.get("query", ""))
-        browser = await self._front.person(visit)
+        query, browser = fields.get("query", ""), await self._front.person(visit)
+        if browser is None and (stranger := await self._read_stranger(query)) is not None:
+            return self._front.ask_who(visit, stranger)
+        asked = await self._read(visit, query)
         if browser is None or await self._authorizing.next_step(asked, browser) is Step.SIGN_IN:
             return self._front.ask_who(visit, _purpose(asked))
         if fields.get("decision") != "allow":
@@ -74,13 +81,33 @@ class AuthorizePages:
         except Refused as error:
             return redirect(self._authorizing.answer_refusal(error))
 
-    async def _read(self, query: str) -> AuthorizationRequest:
-        if len(query) > MAX_QUERY:
-            raise Unproven(f"the query is longer than {MAX_QUERY} characters", code="unreadable")
+    async def _read(self, visit: Visit, query: str) -> AuthorizationRequest:
+        """Read the request of a person, fetching the document of a client that is known by one."""
+        _check_length(query)
+        client_id = _parameter(query, "client_id")
+        if client_id is not None and await self._documents.has_to_be_read(client_id):
+            await self._documents.read(client_id, origin_of(visit))
         return await self._authorizing.read(query)
 
+    async def _read_stranger(self, query: str) -> Purpose | None:
+        """Let somebody sign in before the document of their client is fetched; None when it need not be.
+
+        Otherwise anybody could make the server fetch whatever they like.
+        """
+        _check_length(query)
+        if not await self._documents.has_to_be_read(_parameter(query, "client_id")):
+            return None
+        if "none" in (_parameter(query, "prompt") or "").split():
+            raise Unproven("client_id names no client that is known without asking", code="unknown_client")
+        redirect_uri = _parameter(query, "redirect_uri") or ""
+        # Nothing is proven yet; the page has to let the browser follow when it turns out to be right.
+        goes_to = () if describe_problem(redirect_uri) else (source_of(redirect_uri),)
+        after = after_sign_in(query)
+        return Purpose(path=AUTHORIZE, query=query, after=after, goes_to=goes_to)
+
     async def _read_purpose(self, query: str) -> Purpose:
-        return _purpose(await self._read(query))
+        _check_length(query)
+        return await self._read_stranger(query) or _purpose(await self._authorizing.read(query))
 
     def _ask_consent(self, visit: Visit, asked: AuthorizationRequest, browser: BrowserRecord) -> Page:
         parts = urlsplit(asked.redirect_uri)
@@ -97,9 +124,21 @@ class AuthorizePages:
             place=place,
             host=parts.netloc or f"{parts.scheme}:",
             self_registered=asked.client.is_registered,
+            described_at=urlsplit(asked.client.client_id).netloc if is_document_url(asked.client.client_id) else None,
             username=browser.username,
             other=f"{self._front.path(AUTHORIZE)}?{to_sign_in_again(asked.query)}",
         )
+
+
+def _check_length(query: str) -> None:
+    if len(query) > MAX_QUERY:
+        raise Unproven(f"the query is longer than {MAX_QUERY} characters", code="unreadable")
+
+
+def _parameter(query: str, name: str) -> str | None:
+    """Return a parameter that occurs once."""
+    values = [value for found, value in parse_qsl(query) if found == name]
+    return values[0] if len(values) == 1 else None
 
 
 def _purpose(asked: AuthorizationRequest) -> Purpose:
@@ -113,9 +152,9 @@ def _purpose(asked: AuthorizationRequest) -> Purpose:
     )
 
 
-def create_routes(front: Front, authorizing: Authorizing) -> list[HTTPRouteHandler]:
+def create_routes(front: Front, authorizing: Authorizing, documents: ClientDocuments) -> list[HTTPRouteHandler]:
     """Make the routes, and the one on which people sign in for them."""
-    pages = AuthorizePages(front, authorizing)
+    pages = AuthorizePages(front, authorizing, documents)
 
     async def answer(visit: Visit, work: Awaitable[Page]) -> Page:
         return await front.answer(visit, pages.answer(work))
