@@ -50,7 +50,7 @@ def people(
         auth.execute("UPDATE audit_logs SET user_agent = ? WHERE user_id = ?", (SECRET, ada))
     with closing(sqlite3.connect(hostile.agent.removeprefix("sqlite:///"))) as agent, agent:
         agent.execute("DELETE FROM session_counters")
-        agent.execute("INSERT INTO session_counters VALUES (?, 1), (?, 1)", (ada, bob))
+        agent.execute("INSERT INTO session_counters (owner_id, live_sessions) VALUES (?, 1), (?, 1)", (ada, bob))
         agent.execute("UPDATE sessions SET owner_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
         agent.execute("UPDATE kept_answers SET owner_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
         agent.execute("UPDATE grants SET owner_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))

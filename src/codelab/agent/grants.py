@@ -57,6 +57,7 @@ async def judge_calls(
     tx: Transaction, policy: Policy, agent: Agent, session: Row[Any], turn: Row[Any], calls: Sequence[ToolCall]
 ) -> list[Judged]:
     """Pass the calls of one answer through the gate, in order; what would be asked may be granted, and is counted."""
+    policy = policy.of_session(session.policy_rules)
     usable: list[Row[Any]] | None = None
     judged: list[Judged] = []
     for call in calls:

@@ -14,6 +14,7 @@ from codelab.agent.commands import Commands
 from codelab.agent.explaining import read_policy
 from codelab.agent.grants import GrantService
 from codelab.agent.images import body_size
+from codelab.agent.inbox import Inbox
 from codelab.agent.log import EventLog
 from codelab.agent.model_choice import Models
 from codelab.agent.providers import create_client, load_prices
@@ -29,6 +30,7 @@ from codelab.agent.turns import (
     ClaimService,
     ContextBuilder,
     ContextService,
+    Expiry,
     ModelCaller,
     QueueService,
     Runner,
@@ -59,6 +61,8 @@ __all__ = ("AgentModule",)
 FAKE_MODEL = "fake-llm"
 #: Seconds between two looks at who may still read, and at the clients that have calls.
 CHECK_READERS = CHECK_CLAIMS = 0.5
+#: Seconds between two looks for approvals whose time is over.
+CHECK_APPROVALS = 1.0
 
 
 class AgentModule(InitPlugin):
@@ -93,7 +97,8 @@ class AgentModule(InitPlugin):
         self.log = EventLog(self.database)
         self.readers = Readers(still_valid)
         self.upkeep = Upkeep("agent", lambda: clean(self.database, settings))
-        calls = CallTransitions(self.log)
+        self.inbox = Inbox(self.database)
+        calls = CallTransitions(self.log, self.inbox, self.policy, approval_seconds=settings.approval_seconds)
         self.claims = ClaimService(self.database, self.log, calls, self.readers, grace=settings.claim_grace_seconds)
         lease = Lease(settings.lease_seconds)
         turn_limits = TurnLimits(settings.max_steps, settings.max_turn_tokens, settings.max_turn_seconds)
@@ -133,7 +138,9 @@ class AgentModule(InitPlugin):
             limits=turn_limits,
             resumes=settings.on_restart == "resume",
         )
+        self.expiry = Expiry(self.database, transitions, calls, self.inbox, self.runner)
         self._jobs = Jobs(
+            Job("approvals", CHECK_APPROVALS, self.expiry.expire_overdue),
             Job("readers", CHECK_READERS, self.readers.end_invalid),
             Job("claims", CHECK_CLAIMS, self.claims.release_abandoned),
             Job("leases", settings.lease_seconds / 3, self.runner.keep_leases),
@@ -142,7 +149,9 @@ class AgentModule(InitPlugin):
         self._following = Following(self.sessions, self.log, self.readers, settings.send_timeout)
         self.grants = GrantService(self.database)
         self.queue = QueueService(self.database, transitions)
-        self.approvals = ApprovalService(self.database, transitions, calls, self.runner, agents, self.policy)
+        self.approvals = ApprovalService(
+            self.database, transitions, calls, self.runner, agents, self.policy, self.expiry
+        )
         self.turns = TurnService(
             self.database,
             self.log,

@@ -195,6 +195,12 @@ class AgentSettings:
         "File with rules about what agents may do, as [The policy](policy.md) describes. Unset: the built-in rules.",
         optional_path,
     )
+    approval_seconds: int = variable(
+        "AGENT_RUNTIME__APPROVAL_SECONDS",
+        "86400",
+        "Seconds that a person has to decide about a call before it expires: it is not run then.",
+        whole(1, 31_536_000),
+    )
     claim_grace_seconds: float = variable(
         "AGENT_RUNTIME__CLAIM_GRACE_SECONDS",
         "30",

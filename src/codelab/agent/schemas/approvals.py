@@ -36,6 +36,8 @@ class Decision(Input):
 class Approval(msgspec.Struct):
     """A question to a person, or how it was decided; ``request_id`` is the reference's name of ``approval_id``.
 
+    ``decided_arguments`` are those with which it was decided, ``decided_client_id`` is the client that the person used.
+
     ``grant`` is what was granted beside the decision, in the answer to it.
     """
 
@@ -56,11 +58,17 @@ class Approval(msgspec.Struct):
     feedback: str | None
     modified_arguments: dict[str, Any] | None
     grant: Grant | None = None
+    session_id: str | None = None
+    agent: str | None = None
+    expires_at: datetime | None = None
+    decided_client_id: str | None = None
+    decided_arguments: dict[str, Any] | None = None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Self:
         """Make it from a row of ``repository.approvals``."""
         arguments = msgspec.json.decode(row.arguments)
+        decided = None if row.decided_arguments is None else msgspec.json.decode(row.decided_arguments)
         return cls(
             approval_id=row.request_id,
             request_id=row.request_id,
@@ -69,7 +77,7 @@ class Approval(msgspec.Struct):
             call_id=row.call_id,
             tool_name=row.tool_name,
             arguments=arguments,
-            details={"arguments": arguments, "digest": row.digest},
+            details={"arguments": arguments, "digest": row.digest, "policy_version": row.policy_version},
             reason=row.reason,
             created_at=row.created_at,
             status=row.status,
@@ -77,7 +85,12 @@ class Approval(msgspec.Struct):
             decided_at=row.decision_at,
             decided_by=row.decided_by,
             feedback=row.decision_reason,
-            modified_arguments=msgspec.json.decode(row.decided_arguments) if row.decision == "edit" else None,
+            modified_arguments=decided if row.decision == "edit" else None,
+            session_id=row.session_id,
+            agent=row.agent,
+            expires_at=row.expires_at,
+            decided_client_id=row.decided_client_id,
+            decided_arguments=decided,
         )
 
 

@@ -16,6 +16,8 @@ from codelab.agent.schemas import Approval
 from codelab.agent.tools import InvalidArguments
 from codelab.agent.turns.calls import UNKNOWN_OUTCOME
 from codelab.agent.turns.claims import unknown_outcome
+from codelab.agent.turns.expiry import is_overdue
+from codelab.db import now
 from codelab.errors import BadRequest, Conflict, NotFound
 from codelab.text import canonical_json
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from codelab.agent.policy import Policy
     from codelab.agent.schemas import GrantRequest
     from codelab.agent.turns.calls import CallTransitions
+    from codelab.agent.turns.expiry import Expiry
     from codelab.agent.turns.runner import Runner
     from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
@@ -48,6 +51,7 @@ class ApprovalService:
         runner: Runner,
         agents: Mapping[str, Agent],
         policy: Policy,
+        expiry: Expiry,
     ) -> None:
         self._database = database
         self._transitions = transitions
@@ -55,6 +59,7 @@ class ApprovalService:
         self._calls = calls
         self._runner = runner
         self._agents = agents
+        self._expiry = expiry
 
     async def decide(
         self,
@@ -76,8 +81,8 @@ class ApprovalService:
             BadRequest: the modified arguments are missing, do not fit the tool, or the policy denies them; it is an
                 edit of a limit; or what was decided cannot be granted.
             NotFound: no such session of this person, or no such approval in it.
-            Conflict: it was decided already; the decision is in the problem's member ``approval``. Or the policy
-                has changed since it was asked, and denies it.
+            Conflict: it was decided already, or its time is over; how it ended is in the problem's member ``approval``.
+                Or the policy has changed since it was asked, and denies it.
         """
         if decision == "reject" and grant is not None:
             raise BadRequest("grant: is not for reject", field="grant")
@@ -90,15 +95,17 @@ class ApprovalService:
             if row is None:
                 raise NotFound("This session has no such approval.", code="unknown_approval")
             if row.status != "pending":
-                decided = msgspec.to_builtins(Approval.from_row(row))
-                raise Conflict(
-                    f"This was decided already: {row.status}.", code="approval_decided", extra={"approval": decided}
-                )
+                raise _decided(row)
+            if is_overdue(row, now()):
+                raise _OverdueError(row)
             arguments = msgspec.json.decode(row.arguments)
+            if decision != "reject":
+                _check_digest(row, arguments)
+            policy = self._policy.of_session(session.policy_rules)
             if modified is not None:
-                arguments = self._check_edit(row, modified)
+                arguments = self._check_edit(row, modified, policy)
             elif decision == "approve" and row.request_type != approvals.LIMIT:
-                self._check_again(row, arguments)
+                self._check_again(row, arguments, policy)
             turn = await turns.find_active(tx.session, row.session_db_id)
             assert turn is not None
             given = None
@@ -111,6 +118,7 @@ class ApprovalService:
                 status=status,
                 decision=decision,
                 decided_by=principal.subject,
+                client_id=principal.client_id,
                 feedback=feedback,
                 arguments=canonical_json(arguments),
             )
@@ -122,20 +130,27 @@ class ApprovalService:
         route, values = ("approvals", session_id, approval_id), [decision, modified, feedback]
         if grant is not None:
             values.append(msgspec.to_builtins(grant))
-        return await write_once(self._database, once, principal, route, values, unit, Approval)
-
-    def _check_edit(self, row: Row[Any], modified: dict[str, Any]) -> dict[str, Any]:
         try:
-            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, modified, self._policy)
+            return await write_once(self._database, once, principal, route, values, unit, Approval)
+        except _OverdueError as overdue:  # nothing of that unit was kept
+            row = overdue.row
+        await self._expiry.expire(row.session_db_id, row.request_id)
+        async with self._database.read() as db:
+            ended = await approvals.find(db, row.session_db_id, row.request_id)
+        raise _decided(ended or row)
+
+    def _check_edit(self, row: Row[Any], modified: dict[str, Any], policy: Policy) -> dict[str, Any]:
+        try:
+            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, modified, policy)
         except InvalidArguments as error:
             raise BadRequest(f"modified_arguments: {error}", field="modified_arguments") from None
         if verdict.effect == "deny":
             raise BadRequest(f"modified_arguments: {verdict.reason}", code="denied", field="modified_arguments")
         return verdict.arguments
 
-    def _check_again(self, row: Row[Any], arguments: dict[str, Any]) -> None:
+    def _check_again(self, row: Row[Any], arguments: dict[str, Any], policy: Policy) -> None:
         try:
-            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, arguments, self._policy)
+            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, arguments, policy)
         except InvalidArguments as error:
             raise Conflict(f"The tool takes these arguments no longer: {error}", code="denied") from None
         if verdict.effect == "deny":
@@ -153,7 +168,15 @@ class ApprovalService:
         principal: Principal,
     ) -> None:
         await self._calls.tell_resolved(
-            tx, turn, row, status, decision, arguments, feedback=feedback, decided_by=principal.subject
+            tx,
+            turn,
+            row,
+            status,
+            decision,
+            arguments,
+            feedback=feedback,
+            decided_by=principal.subject,
+            client_id=principal.client_id,
         )
         if row.request_type == approvals.LIMIT:
             await self._go_on_or_end(tx, turn, status, feedback)
@@ -192,6 +215,25 @@ class ApprovalService:
         async with self._database.peek() as db:
             session = await require_session(db, principal, session_id)
             return [Approval.from_row(row) for row in await approvals.list_pending(db, session.db_id)]
+
+
+class _OverdueError(Exception):
+    """Undo a decision that came after the time of its approval."""
+
+    def __init__(self, row: Row[Any]) -> None:
+        super().__init__(row.request_id)
+        self.row = row
+
+
+def _decided(row: Row[Any]) -> Conflict:
+    decided = msgspec.to_builtins(Approval.from_row(row))
+    return Conflict(f"This was decided already: {row.status}.", code="approval_decided", extra={"approval": decided})
+
+
+def _check_digest(row: Row[Any], arguments: dict[str, Any]) -> None:
+    bound = gate.digest(row.session_id, row.agent, row.tool_name, arguments, row.policy_version)
+    if bound != row.digest:
+        raise Conflict("This is not what was asked: the approval was changed in the database.", code="approval_changed")
 
 
 def _check_decision(row: Row[Any] | None, decision: str, modified: dict[str, Any] | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
+    from codelab.agent.inbox import Inbox
     from codelab.agent.log import EventLog
+    from codelab.agent.policy import Policy
     from codelab.agent.providers import ToolCall
     from codelab.agent.turns.answer import Answer
     from codelab.db import Transaction
@@ -69,8 +72,11 @@ async def unique_calls(tx: Transaction, session_db_id: int, calls: Sequence[Tool
 class CallTransitions:
     """Change tool calls and the approvals that they wait for."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, inbox: Inbox, policy: Policy, *, approval_seconds: int) -> None:
         self._log = log
+        self._inbox = inbox
+        self._policy = policy
+        self._patience = timedelta(seconds=approval_seconds)
 
     async def admit(
         self,
@@ -132,7 +138,9 @@ class CallTransitions:
     ) -> str:
         """Ask a person about a call that waits for one; return the public id of the question."""
         request_id = new_id()
-        digest = gate.digest(session.id, agent, tool_name, arguments)
+        version = self._policy.of_session(session.policy_rules).version
+        digest = gate.digest(session.id, agent, tool_name, arguments, version)
+        at = now()
         await approvals.add(
             tx.session,
             request_id=request_id,
@@ -145,8 +153,12 @@ class CallTransitions:
             tool_name=tool_name,
             arguments=canonical_json(arguments),
             digest=digest,
+            policy_version=version,
             reason=reason,
+            owner_id=session.owner_id,
+            expires_at=at + self._patience,
         )
+        self._inbox.changed(tx, session.owner_id, request_id)
         data = {
             "approval_id": request_id,
             "request_type": request_type,
@@ -156,7 +168,8 @@ class CallTransitions:
             "arguments": arguments,
             "reason": reason,
             "digest": digest,
-            "created_at": now(),
+            "created_at": at,
+            "expires_at": at + self._patience,
         }
         await self._log.append(tx, session.db_id, ("approval.requested", data))
         return request_id
@@ -229,8 +242,10 @@ class CallTransitions:
         *,
         feedback: str | None = None,
         decided_by: str | None = None,
+        client_id: str | None = None,
     ) -> int:
         """Append how an approval ended."""
+        self._inbox.changed(tx, approval.owner_id, approval.request_id)
         data = {
             "approval_id": approval.request_id,
             "call_id": approval.call_id,
@@ -241,5 +256,6 @@ class CallTransitions:
             "arguments": arguments,
             "feedback": feedback,
             "decided_by": decided_by,
+            "client_id": client_id,
         }
         return await self._log.append(tx, turn.session_db_id, ("approval.resolved", data))
