@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from codelab.db.types import UtcDateTime
+from codelab.db.types import BigKey, UtcDateTime
 
 revision = "agent_0009"
 down_revision = "agent_0008"
@@ -48,7 +48,7 @@ def upgrade() -> None:
     op.add_column("sessions", sa.Column("policy_rules", sa.Text(), nullable=True))
     op.execute(_OWNERS)
     op.execute(_COUNTERS)
-    _rebuild(_AFTER, owner_nullable=False)
+    _rebuild(_BEFORE, _AFTER, owner_nullable=False)
     op.create_index("uq_pending_approvals_inbox", _TABLE, ["owner_id", "inbox_seq"], unique=True)
     op.create_index(
         "ix_pending_approvals_waiting",
@@ -69,11 +69,59 @@ def upgrade() -> None:
     _create_audit()
 
 
-def _rebuild(check: str, *, owner_nullable: bool) -> None:
-    with op.batch_alter_table(_TABLE) as batch:
+def _rebuild(before: str, after: str, *, owner_nullable: bool) -> None:
+    """Change the check and whether there must be an owner; SQLite has to copy the table for it."""
+    with op.batch_alter_table(_TABLE, copy_from=_table(before, owner_nullable=not owner_nullable)) as batch:
         batch.alter_column("owner_id", existing_type=sa.String(length=255), nullable=owner_nullable)
         batch.drop_constraint(op.f(_CHECK), type_="check")
-        batch.create_check_constraint(op.f(_CHECK), check)
+        batch.create_check_constraint(op.f(_CHECK), after)
+
+
+def _table(check: str, *, owner_nullable: bool) -> sa.Table:
+    """Describe the table with all new columns; ``upgrade --sql`` has no database to read it from."""
+    return sa.Table(
+        _TABLE,
+        sa.MetaData(),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("request_id", sa.String(length=255), nullable=False),
+        sa.Column("request_type", sa.String(length=50), nullable=False),
+        sa.Column("subject", sa.String(length=255), nullable=True),
+        sa.Column("session_db_id", BigKey, nullable=False),
+        sa.Column("turn_db_id", BigKey, nullable=False),
+        sa.Column("call_id", sa.String(length=255), nullable=False),
+        sa.Column("agent", sa.String(length=100), nullable=False),
+        sa.Column("tool_name", sa.String(length=255), nullable=False),
+        sa.Column("arguments", sa.Text(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("created_at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("status", sa.String(length=50), nullable=False),
+        sa.Column("decision", sa.String(length=20), nullable=True),
+        sa.Column("decision_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("decision_reason", sa.Text(), nullable=True),
+        sa.Column("decided_by", sa.String(length=255), nullable=True),
+        sa.Column("decided_arguments", sa.Text(), nullable=True),
+        sa.Column("owner_id", sa.String(length=255), nullable=owner_nullable),
+        sa.Column("expires_at", UtcDateTime(timezone=True), nullable=True),
+        sa.Column("policy_version", sa.String(length=64), nullable=True),
+        sa.Column("decided_client_id", sa.String(length=255), nullable=True),
+        sa.Column("inbox_seq", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint(check, name=_CHECK),
+        sa.ForeignKeyConstraint(
+            ["session_db_id"],
+            ["sessions.db_id"],
+            name="fk_pending_approvals_session_db_id_sessions",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["turn_db_id"], ["turns.db_id"], name="fk_pending_approvals_turn_db_id_turns", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_pending_approvals"),
+        sa.UniqueConstraint("request_id", name="uq_pending_approvals_request_id"),
+        sa.Index("idx_pending_approvals_call_id", "session_db_id", "call_id"),
+        sa.Index("idx_pending_approvals_session", "session_db_id", "status"),
+        sa.Index("ix_pending_approvals_turn_db_id", "turn_db_id"),
+    )
 
 
 def _create_audit() -> None:
@@ -130,7 +178,7 @@ def downgrade() -> None:
         op.drop_index(name, table_name=_TABLE, sqlite_where=_PENDING, postgresql_where=_PENDING)
     op.drop_index("uq_pending_approvals_inbox", table_name=_TABLE)
     op.execute("UPDATE pending_approvals SET status = 'cancelled' WHERE status = 'expired'")
-    _rebuild(_BEFORE, owner_nullable=True)
+    _rebuild(_AFTER, _BEFORE, owner_nullable=True)
     op.drop_column("sessions", "policy_rules")
     op.drop_column("session_counters", "inbox_seq")
     for name in ("inbox_seq", "decided_client_id", "policy_version", "expires_at", "owner_id"):
