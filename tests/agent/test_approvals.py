@@ -26,10 +26,9 @@ WRITE: dict[str, Any] = {"path": "a.md", "content": "x"}
 
 
 async def ask(ada: Person, model: Upstream, *arguments: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
-    """Let the coder call write_file; return the session and what it asks."""
+    """Let the coder call write_file; return the session and what it asks. What the model says next is still to play."""
     made = [call("write_file", each, id=f"c{n}") for n, each in enumerate(arguments or (WRITE,))]
     model.play(calls_answer(*made))
-    model.play(text_answer("Well."))
     session = await ada.session(agent="coder")
     await ada.say(session, "go")
     events = await ada.until(session, "turn.waiting")
@@ -64,6 +63,7 @@ async def test_what_nobody_decides_expires(
     running = await start(**with_model, approval_seconds=50)
     ada = await running.person()
     session, asked = await ask(ada, model, WRITE, WRITE | {"path": "b.md"})
+    model.play(text_answer("Well."))
     ends = {msgspec.convert(one["expires_at"], type=type(now())) for one in asked}
     await let_time_pass(running)
     events = await ada.until(session, "turn.completed")
@@ -85,6 +85,7 @@ async def test_a_decision_after_the_end_is_none(
     await running.app.state.agent._jobs.stop()
     ada = await running.person()
     session, (asked,) = await ask(ada, model)
+    model.play(text_answer("Well."))
     await let_time_pass(running)
     late = await ada.decide(session, asked["approval_id"], "approve")
     again = await ada.decide(session, asked["approval_id"], "reject")
@@ -103,6 +104,7 @@ async def test_the_end_and_a_decision_at_once(
     running = await start(**with_model)
     ada = await running.person()
     session, (asked,) = await ask(ada, model)
+    model.play(text_answer("Well."))
     await let_time_pass(running)
     expiry = running.app.state.agent.expiry
     *decisions, _, _ = await asyncio.gather(
@@ -121,6 +123,7 @@ async def test_an_end_that_came_while_no_server_ran(serve: Serve, with_model: di
     """The next server ends it, and its turn goes on."""
     async with serve(**with_model) as running:
         session, _ = await ask(await running.person(), model)
+        model.play(text_answer("Well."))
         await running.app.state.agent._jobs.stop()
         await let_time_pass(running)
     async with serve(**with_model) as running:
@@ -132,6 +135,7 @@ async def test_an_end_that_came_while_no_server_ran(serve: Serve, with_model: di
 async def test_what_is_kept_of_a_decision(talker: Person, model: Upstream) -> None:
     """Who decided, when, with which client, and the arguments with which it was decided."""
     session, (first, second) = await ask(talker, model, WRITE, WRITE | {"path": "b.md"})
+    model.play(text_answer("Well."))
     edited = WRITE | {"content": "y"}
     one = (await talker.decide(session, first["approval_id"], "edit", modified_arguments=edited)).json()
     other = (await talker.decide(session, second["approval_id"], "reject", feedback="no")).json()
@@ -150,6 +154,7 @@ async def test_an_approval_is_bound_to_what_was_asked(
     running = await start(**with_model)
     ada = await running.person()
     session, (asked,) = await ask(ada, model)
+    model.play(text_answer("Well."))
     changed = '{"content":"x","path":"../a.md"}'
     await change(running, "UPDATE pending_approvals SET arguments = :changed", changed=changed)
     refused = await ada.decide(session, asked["approval_id"], "approve")
@@ -162,6 +167,7 @@ async def test_an_approval_is_bound_to_what_was_asked(
 async def test_the_digest_names_the_policy(talker: Person, model: Upstream) -> None:
     """Session, agent, tool, arguments and the rules that held."""
     session, (asked,) = await ask(talker, model)
+    model.play(text_answer("Well."))
     waiting = (await talker.http.get(f"/api/v1/sessions/{session}/pending-approvals")).json()["pending_approvals"]
 
     assert asked["digest"] == digest(session, "coder", "write_file", WRITE, Policy().version)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from codelab.agent.log import RETRY, End, Subscription
 from codelab.agent.repository import inbox
 from codelab.agent.repository.events import Event
-from codelab.agent.schemas import Approval
+from codelab.agent.schemas import Approval, InboxPage
 from codelab.db.faults import is_unavailable
+from codelab.errors import BadRequest
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from codelab.db import Database, Transaction
+    from codelab.identity import Principal
 
 __all__ = ("Inbox",)
 
@@ -73,6 +76,20 @@ class Inbox:
         """Return the number of the last change."""
         async with self._database.peek() as db:
             return await inbox.last_change(db, owner_id)
+
+    async def list_page(self, principal: Principal, *, status: str | None, cursor: str | None, limit: int) -> InboxPage:
+        """List a person's approvals, of one status where one is named, the last changed first.
+
+        Raises:
+            BadRequest: the cursor is none of this list.
+        """
+        if cursor is not None and not re.fullmatch(r"[0-9]{1,18}", cursor):
+            raise BadRequest("cursor: is none of this list", field="cursor")
+        before = None if cursor is None else int(cursor)
+        async with self._database.read() as db:
+            rows = await inbox.list_own(db, principal.subject, status=status, before=before, limit=limit + 1)
+        more = str(rows[limit - 1].inbox_seq) if len(rows) > limit else None
+        return InboxPage([Approval.from_row(row) for row in rows[:limit]], more)
 
     async def follow(
         self, owner_id: str, after: int, *, keep_alive: float, subscription: Subscription

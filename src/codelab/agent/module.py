@@ -150,7 +150,14 @@ class AgentModule(InitPlugin):
         self.grants = GrantService(self.database)
         self.queue = QueueService(self.database, transitions)
         self.approvals = ApprovalService(
-            self.database, transitions, calls, self.runner, agents, self.policy, self.expiry
+            self.database,
+            transitions,
+            calls,
+            self.runner,
+            agents,
+            self.policy,
+            self.expiry,
+            rejects_for_messages=settings.message_while_asking == "reject_and_continue",
         )
         self.turns = TurnService(
             self.database,
@@ -159,6 +166,7 @@ class AgentModule(InitPlugin):
             calls,
             self.runner,
             agents,
+            self.approvals,
             max_message_bytes=settings.max_message_bytes,
             max_image_bytes=settings.max_image_bytes,
             max_result_bytes=settings.max_result_bytes,
@@ -173,6 +181,7 @@ class AgentModule(InitPlugin):
         app_config.dependencies |= {
             "sessions": Provide(lambda: self.sessions, sync_to_thread=False),
             "approvals": Provide(lambda: self.approvals, sync_to_thread=False),
+            "inbox": Provide(lambda: self.inbox, sync_to_thread=False),
             "claims": Provide(lambda: self.claims, sync_to_thread=False),
             "commands": Provide(lambda: self.commands, sync_to_thread=False),
             "context": Provide(lambda: self.context, sync_to_thread=False),
@@ -192,11 +201,12 @@ class AgentModule(InitPlugin):
     @property
     def busy(self) -> bool:
         """Tell whether a turn runs or a client follows a session."""
-        return bool(self.runner.running or self.log.readers)
+        return bool(self.runner.running or self.log.readers or self.inbox.readers)
 
     def end_streams(self) -> None:
         """End every event stream, so that the server can stop while clients are attached."""
         self.log.close()
+        self.inbox.close()
 
     @asynccontextmanager
     async def _lifespan(self, _app: Litestar) -> AsyncIterator[None]:
@@ -208,7 +218,7 @@ class AgentModule(InitPlugin):
             yield
         finally:
             await self._jobs.stop()
-            self.log.close()
+            self.end_streams()
             await self.upkeep.stop()
             await self.runner.stop()
             await self.database.stop()

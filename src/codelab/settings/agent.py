@@ -201,6 +201,12 @@ class AgentSettings:
         "Seconds that a person has to decide about a call before it expires: it is not run then.",
         whole(1, 31_536_000),
     )
+    message_while_asking: str = variable(
+        "AGENT_RUNTIME__MESSAGE_WHILE_ASKING",
+        "reject_and_continue",
+        "What a message does to approvals that wait in its session: `reject_and_continue`, or `wait` until decided.",
+        one_of("reject_and_continue", "wait"),
+    )
     claim_grace_seconds: float = variable(
         "AGENT_RUNTIME__CLAIM_GRACE_SECONDS",
         "30",

@@ -15,13 +15,26 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
 
-__all__ = ("Approval", "ApprovalList", "Decision")
+__all__ = (
+    "STATUSES",
+    "AdminApproval",
+    "AdminApprovals",
+    "Approval",
+    "ApprovalList",
+    "Decision",
+    "InboxPage",
+    "Rejection",
+)
 
 #: Not a ``Literal``: msgspec fails to compare one with a lone surrogate.
 DecisionWord = Annotated[
     str,
     Meta(pattern=r"^(approve|edit|reject)$(?!\n)", extra_json_schema={"enum": ["approve", "edit", "reject"]}),
 ]
+
+
+#: How an approval may stand.
+STATUSES = ("pending", "approved", "rejected", "cancelled", "expired")
 
 
 class Decision(Input):
@@ -92,6 +105,38 @@ class Approval(msgspec.Struct):
             decided_client_id=row.decided_client_id,
             decided_arguments=decided,
         )
+
+
+class AdminApproval(Approval, kw_only=True):
+    """An approval as an administrator sees it; ``owner_id`` is the person whose session it is."""
+
+    owner_id: str
+
+    @classmethod
+    def from_row(cls, row: Row[Any]) -> Self:
+        """Make it from a row of ``repository.inbox``."""
+        members = msgspec.structs.asdict(Approval.from_row(row))
+        return cls(**members, owner_id=row.owner_id)
+
+
+class AdminApprovals(msgspec.Struct):
+    """A page of everybody's approvals, the newest first."""
+
+    approvals: list[AdminApproval]
+    next_cursor: str | None
+
+
+class InboxPage(msgspec.Struct):
+    """A page of your approvals, the last changed first."""
+
+    approvals: list[Approval]
+    next_cursor: str | None
+
+
+class Rejection(Input):
+    """Reject an approval as an administrator."""
+
+    feedback: str | None = None
 
 
 class ApprovalList(msgspec.Struct):

@@ -11,8 +11,8 @@ from codelab.agent import gate
 from codelab.agent.grants import make_grant
 from codelab.agent.idempotency import write_once
 from codelab.agent.ownership import PUBLIC_ID, require_session
-from codelab.agent.repository import approvals, claims, turns
-from codelab.agent.schemas import Approval
+from codelab.agent.repository import approvals, claims, inbox, turns
+from codelab.agent.schemas import AdminApproval, AdminApprovals, Approval
 from codelab.agent.tools import InvalidArguments
 from codelab.agent.turns.calls import UNKNOWN_OUTCOME
 from codelab.agent.turns.claims import unknown_outcome
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ("ApprovalService",)
 
+#: The feedback where a message takes the place of a decision.
+INSTEAD = "The person sent a message instead of a decision"
+
 
 class ApprovalService:
     """List approvals and take decisions from people."""
@@ -52,6 +55,8 @@ class ApprovalService:
         agents: Mapping[str, Agent],
         policy: Policy,
         expiry: Expiry,
+        *,
+        rejects_for_messages: bool,
     ) -> None:
         self._database = database
         self._transitions = transitions
@@ -60,6 +65,7 @@ class ApprovalService:
         self._runner = runner
         self._agents = agents
         self._expiry = expiry
+        self._rejects = rejects_for_messages
 
     async def decide(
         self,
@@ -134,10 +140,7 @@ class ApprovalService:
             return await write_once(self._database, once, principal, route, values, unit, Approval)
         except _OverdueError as overdue:  # nothing of that unit was kept
             row = overdue.row
-        await self._expiry.expire(row.session_db_id, row.request_id)
-        async with self._database.read() as db:
-            ended = await approvals.find(db, row.session_db_id, row.request_id)
-        raise _decided(ended or row)
+        raise await self._end(row)
 
     def _check_edit(self, row: Row[Any], modified: dict[str, Any], policy: Policy) -> dict[str, Any]:
         try:
@@ -202,6 +205,87 @@ class ApprovalService:
             }
             await self._calls.answer(tx, turn, call, "rejected", result=result)
         await self._runner.resume_when_answered(tx, turn)
+
+    async def list_all(self, *, status: str | None, cursor: str | None, limit: int) -> AdminApprovals:
+        """List everybody's approvals, of one status where one is named, the newest first, for an administrator.
+
+        Raises:
+            BadRequest: the cursor is none of this list.
+        """
+        if cursor is not None and not re.fullmatch(PUBLIC_ID, cursor):
+            raise BadRequest("cursor: is none of this list", field="cursor")
+        async with self._database.read() as db:
+            rows = await inbox.list_all(db, status=status, before=cursor, limit=limit + 1)
+        more = rows[limit - 1].id if len(rows) > limit else None
+        return AdminApprovals([AdminApproval.from_row(row) for row in rows[:limit]], more)
+
+    async def reject_any(
+        self, principal: Principal, approval_id: str, feedback: str | None, once: Once | None = None
+    ) -> AdminApproval:
+        """Reject anybody's approval as an administrator, who can do nothing else to it.
+
+        Raises:
+            NotFound: there is no such approval.
+            Conflict: it was decided already, or its time is over.
+        """
+        known = re.fullmatch(PUBLIC_ID, approval_id)
+
+        async def unit(tx: Transaction) -> AdminApproval:
+            row = await inbox.find_any(tx.session, approval_id) if known else None
+            if row is None:
+                raise NotFound("There is no such approval.", code="unknown_approval")
+            if row.status != "pending":
+                raise _decided(row)
+            if is_overdue(row, now()):
+                raise _OverdueError(row)
+            turn = await turns.find_active(tx.session, row.session_db_id)
+            assert turn is not None
+            await self._reject(tx, turn, row, principal, feedback or "Rejected by an administrator")
+            final = await inbox.find_any(tx.session, approval_id)
+            assert final is not None
+            return AdminApproval.from_row(final)
+
+        route, values = ("admin-reject", approval_id), [feedback]
+        try:
+            return await write_once(self._database, once, principal, route, values, unit, AdminApproval)
+        except _OverdueError as overdue:
+            row = overdue.row
+        raise await self._end(row)
+
+    async def reject_for_message(self, tx: Transaction, principal: Principal, session: Row[Any]) -> bool:
+        """Reject what waits in a session, since its owner says something else; return whether anything did.
+
+        Only who may decide does so: the message of another client waits.
+        """
+        if not self._rejects or session.turn_state != "waiting" or "approvals:decide" not in principal.scopes:
+            return False
+        pending = await approvals.list_pending(tx.session, session.db_id)
+        for row in pending:
+            turn = await turns.find_active(tx.session, session.db_id)
+            if turn is not None and not is_overdue(row, now()):
+                await self._reject(tx, turn, row, principal, INSTEAD)
+        return bool(pending)
+
+    async def _reject(self, tx: Transaction, turn: Row[Any], row: Row[Any], by: Principal, feedback: str) -> None:
+        await approvals.resolve(
+            tx.session,
+            row.request_id,
+            status="rejected",
+            decision="reject",
+            decided_by=by.subject,
+            client_id=by.client_id,
+            feedback=feedback,
+            arguments=row.arguments,
+        )
+        arguments = msgspec.json.decode(row.arguments)
+        await self._carry_out(tx, turn, row, "rejected", "reject", arguments, feedback, by)
+
+    async def _end(self, row: Row[Any]) -> Conflict:
+        """End an approval whose time is over, and say so."""
+        await self._expiry.expire(row.session_db_id, row.request_id)
+        async with self._database.read() as db:
+            ended = await approvals.find(db, row.session_db_id, row.request_id)
+        return _decided(ended or row)
 
     async def _go_on_or_end(self, tx: Transaction, turn: Row[Any], status: str, feedback: str | None) -> None:
         if status == "approved":
