@@ -9,6 +9,7 @@ from litestar.di import Provide
 from litestar.plugins import InitPlugin
 
 from codelab.agent.agents import load_agents
+from codelab.agent.audit import AuditTrail
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
 from codelab.agent.explaining import read_policy
@@ -48,6 +49,7 @@ from codelab.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from litestar import Litestar
     from litestar.config.app import AppConfig
@@ -68,10 +70,13 @@ CHECK_APPROVALS = 1.0
 class AgentModule(InitPlugin):
     """Serve agents; knows its callers only as ``codelab.identity.Principal``.
 
+    ``audit_key_file`` holds the key with which the audit trail is chained; it is made where there is none.
     ``still_valid`` tells which of some callers may still act; without it a stream lasts as long as its token.
     """
 
-    def __init__(self, settings: AgentSettings, *, db_wait: float, still_valid: StillValid | None = None) -> None:
+    def __init__(
+        self, settings: AgentSettings, *, audit_key_file: Path, db_wait: float, still_valid: StillValid | None = None
+    ) -> None:
         self._db_wait = db_wait
         self.max_message_body = body_size(settings.max_message_bytes, settings.max_image_bytes)
         self.database = Database(
@@ -94,9 +99,10 @@ class AgentModule(InitPlugin):
         models = _find_models(settings)
         if settings.llm_proxy_url:  # the offline model answers for every agent
             models.check_agents(agents.values())
-        self.log = EventLog(self.database)
+        self.audit = AuditTrail(self.database, audit_key_file)
+        self.log = EventLog(self.database, self.audit)
         self.readers = Readers(still_valid)
-        self.upkeep = Upkeep("agent", lambda: clean(self.database, settings))
+        self.upkeep = Upkeep("agent", lambda: clean(self.database, settings, self.audit.chain))
         self.inbox = Inbox(self.database)
         calls = CallTransitions(self.log, self.inbox, self.policy, approval_seconds=settings.approval_seconds)
         self.claims = ClaimService(self.database, self.log, calls, self.readers, grace=settings.claim_grace_seconds)
@@ -147,7 +153,7 @@ class AgentModule(InitPlugin):
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents, models)
         self._following = Following(self.sessions, self.log, self.readers, settings.send_timeout)
-        self.grants = GrantService(self.database)
+        self.grants = GrantService(self.database, self.audit)
         self.queue = QueueService(self.database, transitions)
         self.approvals = ApprovalService(
             self.database,
@@ -212,6 +218,7 @@ class AgentModule(InitPlugin):
     async def _lifespan(self, _app: Litestar) -> AsyncIterator[None]:
         try:
             await self.database.start(self._db_wait, alone=True)
+            await self.audit.open()
             await self.runner.recover(proven=True)  # whoever worked on a turn had the lock that is ours now
             self._jobs.start()
             self.upkeep.start()

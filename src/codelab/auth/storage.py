@@ -14,7 +14,7 @@ from codelab.auth.repository.checks import CHECKS
 from codelab.db import ModuleSchema, new_id, now
 from codelab.db.chain import Chain
 from codelab.errors import StartError
-from codelab.storage import ModuleStorage, Root
+from codelab.storage import ModuleStorage, Root, TrailChain
 from codelab.storage.chain import chain_check
 
 if TYPE_CHECKING:
@@ -59,5 +59,5 @@ def describe(settings: AuthSettings) -> ModuleStorage:
         audit.insert_audit_log(session, chain, **row, success=True, created_at=now())
         return emptied
 
-    checks = (*STORAGE.checks, chain_check("audit chain", audit.AUDIT, read_key))
-    return replace(STORAGE, checks=checks, erase_trail=erase_trail)
+    told = TrailChain("audit chain", audit.AUDIT, read_key)
+    return replace(STORAGE, checks=(*STORAGE.checks, chain_check(*told)), erase_trail=erase_trail, chain=told)

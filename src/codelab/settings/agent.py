@@ -243,6 +243,12 @@ class AgentSettings:
         "How long a deleted session stays in the database before all of it is removed: `12h`, `2d` or `forever`.",
         keep,
     )
+    keep_audit: timedelta | None = variable(
+        "AGENT_RUNTIME__KEEP_AUDIT",
+        "forever",
+        "How long the audit trail of agents is kept: `365d` or `forever`; what is left can still be verified.",
+        keep,
+    )
     log_level: str = variable(
         "AGENT_RUNTIME__LOG_LEVEL", "info", "Log level of this module: debug, info, warning or error.", LOG_LEVEL
     )

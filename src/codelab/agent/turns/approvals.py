@@ -7,18 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from codelab.agent import gate
 from codelab.agent.grants import make_grant
 from codelab.agent.idempotency import write_once
 from codelab.agent.ownership import PUBLIC_ID, require_session
 from codelab.agent.repository import approvals, claims, inbox, turns
 from codelab.agent.schemas import AdminApproval, AdminApprovals, Approval
-from codelab.agent.tools import InvalidArguments
 from codelab.agent.turns.calls import UNKNOWN_OUTCOME
 from codelab.agent.turns.claims import unknown_outcome
+from codelab.agent.turns.deciding import (
+    OverdueError,
+    check_again,
+    check_decision,
+    check_digest,
+    check_edit,
+    decided_already,
+)
 from codelab.agent.turns.expiry import is_overdue
 from codelab.db import now
-from codelab.errors import BadRequest, Conflict, NotFound
+from codelab.errors import BadRequest, NotFound
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     from codelab.agent.turns.runner import Runner
     from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
+    from codelab.errors import Conflict
     from codelab.identity import Principal
 
 __all__ = ("ApprovalService",)
@@ -97,26 +104,26 @@ class ApprovalService:
             session = await require_session(tx.session, principal, session_id)
             known = re.fullmatch(PUBLIC_ID, approval_id)
             row = await approvals.find(tx.session, session.db_id, approval_id) if known else None
-            _check_decision(row, decision, modified)
+            check_decision(row, decision, modified)
             if row is None:
                 raise NotFound("This session has no such approval.", code="unknown_approval")
             if row.status != "pending":
-                raise _decided(row)
+                raise decided_already(row)
             if is_overdue(row, now()):
-                raise _OverdueError(row)
+                raise OverdueError(row)
             arguments = msgspec.json.decode(row.arguments)
             if decision != "reject":
-                _check_digest(row, arguments)
+                check_digest(row, arguments)
             policy = self._policy.of_session(session.policy_rules)
             if modified is not None:
-                arguments = self._check_edit(row, modified, policy)
+                arguments = check_edit(self._agents[row.agent], row, modified, policy)
             elif decision == "approve" and row.request_type != approvals.LIMIT:
-                self._check_again(row, arguments, policy)
+                check_again(self._agents[row.agent], row, arguments, policy)
             turn = await turns.find_active(tx.session, row.session_db_id)
             assert turn is not None
             given = None
             if grant is not None:
-                given = await make_grant(tx, principal, session, row, turn, arguments, grant)
+                given = await make_grant(self._calls.audit, tx, principal, session, row, turn, arguments, grant)
             status = "rejected" if decision == "reject" else "approved"
             await approvals.resolve(
                 tx.session,
@@ -138,26 +145,9 @@ class ApprovalService:
             values.append(msgspec.to_builtins(grant))
         try:
             return await write_once(self._database, once, principal, route, values, unit, Approval)
-        except _OverdueError as overdue:  # nothing of that unit was kept
+        except OverdueError as overdue:  # nothing of that unit was kept
             row = overdue.row
         raise await self._end(row)
-
-    def _check_edit(self, row: Row[Any], modified: dict[str, Any], policy: Policy) -> dict[str, Any]:
-        try:
-            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, modified, policy)
-        except InvalidArguments as error:
-            raise BadRequest(f"modified_arguments: {error}", field="modified_arguments") from None
-        if verdict.effect == "deny":
-            raise BadRequest(f"modified_arguments: {verdict.reason}", code="denied", field="modified_arguments")
-        return verdict.arguments
-
-    def _check_again(self, row: Row[Any], arguments: dict[str, Any], policy: Policy) -> None:
-        try:
-            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, arguments, policy)
-        except InvalidArguments as error:
-            raise Conflict(f"The tool takes these arguments no longer: {error}", code="denied") from None
-        if verdict.effect == "deny":
-            raise Conflict(f"The policy does not allow this any longer: {verdict.reason}", code="denied")
 
     async def _carry_out(
         self,
@@ -235,9 +225,9 @@ class ApprovalService:
             if row is None:
                 raise NotFound("There is no such approval.", code="unknown_approval")
             if row.status != "pending":
-                raise _decided(row)
+                raise decided_already(row)
             if is_overdue(row, now()):
-                raise _OverdueError(row)
+                raise OverdueError(row)
             turn = await turns.find_active(tx.session, row.session_db_id)
             assert turn is not None
             await self._reject(tx, turn, row, principal, feedback or "Rejected by an administrator")
@@ -248,7 +238,7 @@ class ApprovalService:
         route, values = ("admin-reject", approval_id), [feedback]
         try:
             return await write_once(self._database, once, principal, route, values, unit, AdminApproval)
-        except _OverdueError as overdue:
+        except OverdueError as overdue:
             row = overdue.row
         raise await self._end(row)
 
@@ -285,7 +275,7 @@ class ApprovalService:
         await self._expiry.expire(row.session_db_id, row.request_id)
         async with self._database.read() as db:
             ended = await approvals.find(db, row.session_db_id, row.request_id)
-        return _decided(ended or row)
+        return decided_already(ended or row)
 
     async def _go_on_or_end(self, tx: Transaction, turn: Row[Any], status: str, feedback: str | None) -> None:
         if status == "approved":
@@ -299,30 +289,3 @@ class ApprovalService:
         async with self._database.peek() as db:
             session = await require_session(db, principal, session_id)
             return [Approval.from_row(row) for row in await approvals.list_pending(db, session.db_id)]
-
-
-class _OverdueError(Exception):
-    """Undo a decision that came after the time of its approval."""
-
-    def __init__(self, row: Row[Any]) -> None:
-        super().__init__(row.request_id)
-        self.row = row
-
-
-def _decided(row: Row[Any]) -> Conflict:
-    decided = msgspec.to_builtins(Approval.from_row(row))
-    return Conflict(f"This was decided already: {row.status}.", code="approval_decided", extra={"approval": decided})
-
-
-def _check_digest(row: Row[Any], arguments: dict[str, Any]) -> None:
-    bound = gate.digest(row.session_id, row.agent, row.tool_name, arguments, row.policy_version)
-    if bound != row.digest:
-        raise Conflict("This is not what was asked: the approval was changed in the database.", code="approval_changed")
-
-
-def _check_decision(row: Row[Any] | None, decision: str, modified: dict[str, Any] | None) -> None:
-    if decision == "edit" and row is not None and row.request_type == approvals.LIMIT:
-        raise BadRequest("decision: must be approve or reject, since there is nothing to edit", field="decision")
-    if (decision == "edit") != (modified is not None):
-        problem = "is required for edit" if decision == "edit" else "is for edit only"
-        raise BadRequest(f"modified_arguments: {problem}", field="modified_arguments")

@@ -9,6 +9,7 @@ from uuid import uuid4
 import msgspec
 
 from codelab.agent import gate
+from codelab.agent.audit import of_arguments
 from codelab.agent.repository import approvals, messages, sessions, turns
 from codelab.agent.tools import SWITCH_MODE
 from codelab.agent.turns.transcript import result_text
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
+    from codelab.agent.audit import AuditTrail, Event
     from codelab.agent.inbox import Inbox
     from codelab.agent.log import EventLog
     from codelab.agent.policy import Policy
@@ -32,6 +34,12 @@ __all__ = ("TOOL", "UNKNOWN_OUTCOME", "CallTransitions", "switch_agent", "unique
 MAX_CALL_ID = 255
 #: What an approval asks: may this run, or what shall be done about a call whose client went away before its result.
 TOOL, UNKNOWN_OUTCOME = "tool", "unknown_outcome"
+#: The ends of an approval that are audited, by its status; that it became moot is not.
+_AUDITED: dict[str, Event] = {
+    "approved": "approval_approved",
+    "rejected": "approval_rejected",
+    "expired": "approval_expired",
+}
 
 
 async def switch_agent(
@@ -54,6 +62,8 @@ async def switch_agent(
         "by": by,
     }
     await log.append(tx, session.db_id, ("agent.switched", data))
+    actor = session.owner_id if by == "user" else None
+    log.audit.record(tx, "agent_switched", owner_id=session.owner_id, session_id=session.id, actor_id=actor, **data)
 
 
 async def unique_calls(tx: Transaction, session_db_id: int, calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
@@ -77,6 +87,11 @@ class CallTransitions:
         self._inbox = inbox
         self._policy = policy
         self._patience = timedelta(seconds=approval_seconds)
+
+    @property
+    def audit(self) -> AuditTrail:
+        """The audit trail."""
+        return self._log.audit
 
     async def admit(
         self,
@@ -105,6 +120,17 @@ class CallTransitions:
         row = await turns.find_call(tx.session, session.db_id, call.id)
         assert row is not None
         if verdict.effect == "deny":
+            self.audit.record(
+                tx,
+                "call_denied",
+                owner_id=session.owner_id,
+                session_id=session.id,
+                agent=answer.agent,
+                call_id=call.id,
+                tool_name=row.tool_name,
+                reason=verdict.reason,
+                **of_arguments(verdict.arguments),
+            )
             await self.answer(tx, turn, row, "denied", error=verdict.reason)
         elif call.name == SWITCH_MODE:
             await self._hand_over(tx, turn, row, verdict.arguments)
@@ -258,4 +284,18 @@ class CallTransitions:
             "decided_by": decided_by,
             "client_id": client_id,
         }
+        if (event := _AUDITED.get(status)) is not None:
+            told = {name: data[name] for name in ("approval_id", "call_id", "tool_name", "decision", "feedback")}
+            self.audit.record(
+                tx,
+                event,
+                owner_id=approval.owner_id,
+                session_id=approval.session_id,
+                actor_id=decided_by,
+                client_id=client_id,
+                agent=approval.agent,
+                digest=approval.digest,
+                **told,
+                **of_arguments(arguments),
+            )
         return await self._log.append(tx, turn.session_db_id, ("approval.resolved", data))
