@@ -16,6 +16,7 @@ SCOPES = {
     ("POST", "/api/v1/admin/approvals/{approval_id}/reject"): "api:admin",
     ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}"): "approvals:decide",
     ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}/grant-preview"): "api:read",
+    ("PUT", "/api/v1/sessions/{session_id}/policy"): "approvals:decide",
     ("POST", "/api/v1/policy/explain"): "api:read",
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from codelab.agent.agents import load_agents
-from codelab.agent.explaining import explain_call, read_policy
+from codelab.agent.policies import explain_call, read_policy
 from codelab.agent.policy import BUILT_IN, Policy, Rule
 from codelab.agent.tools import TOOLS
 from codelab.errors import BadRequest, StartError

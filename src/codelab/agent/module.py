@@ -12,12 +12,12 @@ from codelab.agent.agents import load_agents
 from codelab.agent.audit import AuditTrail
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
-from codelab.agent.explaining import read_policy
 from codelab.agent.grants import GrantService
 from codelab.agent.images import body_size
 from codelab.agent.inbox import Inbox
 from codelab.agent.log import EventLog
 from codelab.agent.model_choice import Models
+from codelab.agent.policies import PolicyService, read_policy
 from codelab.agent.providers import create_client, load_prices
 from codelab.agent.providers.retry import RetryPolicy
 from codelab.agent.readers import Following, Readers
@@ -153,6 +153,7 @@ class AgentModule(InitPlugin):
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents, models)
         self._following = Following(self.sessions, self.log, self.readers, settings.send_timeout)
+        self.policies = PolicyService(self.database, self.audit, self.policy)
         self.grants = GrantService(self.database, self.audit)
         self.queue = QueueService(self.database, transitions)
         self.approvals = ApprovalService(
@@ -196,7 +197,7 @@ class AgentModule(InitPlugin):
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
             "following": Provide(lambda: self._following, sync_to_thread=False),
             "grants": Provide(lambda: self.grants, sync_to_thread=False),
-            "policy": Provide(lambda: self.policy, sync_to_thread=False),
+            "policies": Provide(lambda: self.policies, sync_to_thread=False),
         }
         return app_config
 

@@ -18,7 +18,7 @@ from codelab.agent.schemas.grants import Grant, GrantList, GrantPreview, GrantRe
 from codelab.agent.schemas.history import EventPage, History, HistoryMessage, LoggedEvent
 from codelab.agent.schemas.images import MAX_IMAGES, ImageInfo, NewImage
 from codelab.agent.schemas.models import ModelInfo, ModelList, ModelPrices
-from codelab.agent.schemas.policy import Call, Explanation
+from codelab.agent.schemas.policy import Call, Explanation, SessionPolicy, SessionPolicyChange
 from codelab.agent.schemas.sessions import ActiveTurn, NewSession, SessionChange, SessionInfo, SessionList
 from codelab.agent.schemas.turns import (
     CallId,
@@ -82,6 +82,8 @@ __all__ = (
     "SessionChange",
     "SessionInfo",
     "SessionList",
+    "SessionPolicy",
+    "SessionPolicyChange",
     "Summary",
     "Switch",
     "SwitchRequest",
