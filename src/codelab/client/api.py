@@ -166,15 +166,32 @@ class Api:
         *,
         arguments: Any = None,
         feedback: str | None = None,
+        grant: dict[str, Any] | None = None,
     ) -> None:
-        """Decide about an approval."""
+        """Decide about an approval; ``grant`` says where and how long such calls need not be asked for."""
         body: dict[str, Any] = {"decision": decision}
         if decision == "edit":
             body["modified_arguments"] = arguments
         if feedback:
             body["feedback"] = feedback
+        if grant is not None:
+            body["grant"] = grant
         path = f"/sessions/{_part(session_id)}/approvals/{_part(approval_id)}"
         await self._request("POST", path, body, again=True)
+
+    async def preview_grant(self, session_id: str, approval_id: str, grant: dict[str, Any]) -> dict[str, Any]:
+        """Ask what a grant would allow; nothing is changed."""
+        path = f"/sessions/{_part(session_id)}/approvals/{_part(approval_id)}/grant-preview"
+        return read(await self._request("POST", path, grant, again=True), dict[str, Any])
+
+    async def grants(self) -> list[dict[str, Any]]:
+        """Return the grants of this person that hold, the newest first."""
+        found = read(await self._request("GET", "/grants"), dict[str, Any])
+        return read(found.get("grants"), list[dict[str, Any]])
+
+    async def revoke_grant(self, grant_id: str) -> None:
+        """Take a grant back."""
+        await self._request("DELETE", f"/grants/{_part(grant_id)}", again=True)
 
     async def cancel(self, session_id: str) -> None:
         """Stop the turn that runs."""
