@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from codelab.db import Database, Transaction
 
-__all__ = ("AuditTrail", "Event", "chain_key", "of_arguments")
+__all__ = ("ENDS", "AuditTrail", "Event", "chain_key", "of_arguments")
 
 Event = Literal[
     "agent_switched",
@@ -35,6 +35,12 @@ Event = Literal[
     "session_policy_changed",
 ]
 
+#: The ends of an approval that are audited, by its status; that it became moot is not.
+ENDS: dict[str, Event] = {
+    "approved": "approval_approved",
+    "rejected": "approval_rejected",
+    "expired": "approval_expired",
+}
 _MAX_TEXT = 512
 #: Characters of arguments that are kept as they are; of longer ones only the digest is.
 _MAX_ARGUMENTS = 4096

@@ -169,8 +169,7 @@ class EventLog:
     @property
     def audit(self) -> AuditTrail:
         """The trail for what must be proven later, beside what clients follow."""
-        if self._audit is None:
-            raise RuntimeError("this log has no audit trail")
+        assert self._audit is not None
         return self._audit
 
     async def append(

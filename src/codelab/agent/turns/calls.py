@@ -9,7 +9,7 @@ from uuid import uuid4
 import msgspec
 
 from codelab.agent import gate
-from codelab.agent.audit import of_arguments
+from codelab.agent.audit import ENDS, of_arguments
 from codelab.agent.repository import approvals, messages, sessions, turns
 from codelab.agent.tools import SWITCH_MODE
 from codelab.agent.turns.transcript import result_text
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
-    from codelab.agent.audit import AuditTrail, Event
+    from codelab.agent.audit import AuditTrail
     from codelab.agent.inbox import Inbox
     from codelab.agent.log import EventLog
     from codelab.agent.policy import Policy
@@ -34,12 +34,6 @@ __all__ = ("TOOL", "UNKNOWN_OUTCOME", "CallTransitions", "switch_agent", "unique
 MAX_CALL_ID = 255
 #: What an approval asks: may this run, or what shall be done about a call whose client went away before its result.
 TOOL, UNKNOWN_OUTCOME = "tool", "unknown_outcome"
-#: The ends of an approval that are audited, by its status; that it became moot is not.
-_AUDITED: dict[str, Event] = {
-    "approved": "approval_approved",
-    "rejected": "approval_rejected",
-    "expired": "approval_expired",
-}
 
 
 async def switch_agent(
@@ -284,7 +278,7 @@ class CallTransitions:
             "decided_by": decided_by,
             "client_id": client_id,
         }
-        if (event := _AUDITED.get(status)) is not None:
+        if (event := ENDS.get(status)) is not None:
             told = {name: data[name] for name in ("approval_id", "call_id", "tool_name", "decision", "feedback")}
             self.audit.record(
                 tx,
