@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import text
 
 from tests.agent.providers.upstream import text_answer
-from tests.agent.test_approvals import WRITE, ask, let_time_pass
+from tests.agent.test_approvals import WRITE, ask, change, let_time_pass
 from tests.agent.transcripts import last
 from tests.support.server import ALL_SCOPES, Event
 
@@ -234,3 +234,20 @@ async def test_numbers_are_counted_for_each_person(
     for person in people:
         async with following(person) as events:
             assert [(await next_of(events)).seq for _ in many] == [1, 2, 3, 4, 5]
+
+
+async def test_numbers_go_on_after_those_from_elsewhere(
+    start: Callable[..., Awaitable[Running]], with_model: dict[str, Any], model: Upstream
+) -> None:
+    """A session that was imported alone brings numbers that were not counted here; and counted ones are never lower."""
+    running = await start(**with_model)
+    ada = await running.person()
+    await ask(ada, model)
+    await change(running, "UPDATE pending_approvals SET inbox_seq = 7")
+    await ask(ada, model)
+    await change(running, "UPDATE session_counters SET inbox_seq = 20")
+    await ask(ada, model)
+    async with following(ada) as events:
+        numbers = [(await next_of(events)).seq for _ in range(3)]
+
+    assert numbers == [7, 8, 21]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Select, Table, bindparam, select, update
+from sqlalchemy import Select, Table, bindparam, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from codelab.agent.models import PendingApproval, Session, SessionCounter
@@ -29,6 +29,7 @@ _AFTER = (
     .order_by(approvals.c.inbox_seq)
     .limit(bindparam("count"))
 )
+_LAST = select(func.coalesce(func.max(approvals.c.inbox_seq), 0)).where(approvals.c.owner_id == bindparam("owner"))
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -36,8 +37,12 @@ def _count_with(make: Any) -> Any:
     counted = make(counters)
     return counted.on_conflict_do_update(
         index_elements=[counters.c.owner_id],
-        set_={"inbox_seq": counters.c.inbox_seq + counted.excluded.inbox_seq},
+        set_={"inbox_seq": _at_least(counters.c.inbox_seq, bindparam("known")) + bindparam("more")},
     ).returning(counters.c.inbox_seq)
+
+
+def _at_least(number: Any, least: Any) -> Any:
+    return case((number < least, least), else_=number)
 
 
 _COUNT = {name: _count_with(make) for name, make in _INSERTS.items()}
@@ -58,7 +63,10 @@ async def _number(db: AsyncSession, changes: list[tuple[str, str]]) -> None:
     count = _COUNT[str(db.get_bind().dialect.name)]
     # In one order, so that two processes never wait for each other.
     for owner_id, requests in sorted(changed.items()):
-        values = {"owner_id": owner_id, "live_sessions": 0, "inbox_seq": len(requests)}
+        # Rows that came from another database may be numbered beyond what was counted here.
+        known = (await db.execute(_LAST, {"owner": owner_id})).scalar_one()
+        more = {"inbox_seq": known + len(requests), "known": known, "more": len(requests)}
+        values = {"owner_id": owner_id, "live_sessions": 0, **more}
         last: int = (await db.execute(count, values)).scalar_one()
         first = last - len(requests) + 1
         rows += [{"request": request, "number": number} for number, request in enumerate(requests, start=first)]
@@ -68,7 +76,8 @@ async def _number(db: AsyncSession, changes: list[tuple[str, str]]) -> None:
 async def last_change(db: AsyncSession, owner_id: str) -> int:
     """Return the number of the last change of a person's approvals, 0 where there is none."""
     found = await db.execute(select(counters.c.inbox_seq).where(counters.c.owner_id == owner_id))
-    return found.scalar_one_or_none() or 0
+    known: int = (await db.execute(_LAST, {"owner": owner_id})).scalar_one()
+    return max(found.scalar_one_or_none() or 0, known)
 
 
 async def changes_after(db: AsyncSession, owner_id: str, after: int, limit: int) -> list[Row[Any]]:
