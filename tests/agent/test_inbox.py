@@ -147,7 +147,9 @@ async def test_an_administrator_lists_and_rejects(
     url = f"{ADMIN}/{asked['approval_id']}/reject"
     approving = await root.decide(session, asked["approval_id"], "approve")
     refused = [await ada.http.get(ADMIN), await ada.http.post(url, json={})]
-    rejected = await root.http.post(url, json={"feedback": "not on my watch"})
+    once = {"Idempotency-Key": "k1"}
+    rejected = await root.http.post(url, json={"feedback": "not on my watch"}, headers=once)
+    repeated = await root.http.post(url, json={"feedback": "not on my watch"}, headers=once)
     events = await ada.until(session, "turn.completed")
     again = await root.http.post(url, json={})
     unknown = await root.http.post(f"{ADMIN}/nothing/reject", json={})
@@ -157,6 +159,7 @@ async def test_an_administrator_lists_and_rejects(
     assert [answer.status_code for answer in refused] == [403, 403]
     assert (rejected.json()["status"], rejected.json()["decided_by"]) == ("rejected", root.id)
     assert last(events, "approval.resolved")["feedback"] == "not on my watch"
+    assert (repeated.status_code, repeated.content) == (200, rejected.content)
     assert (again.status_code, again.json()["code"]) == (409, "approval_decided")
     assert unknown.status_code == 404
 
