@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codelab.agent.storage import STORAGE as AGENT
+from codelab.agent.storage import describe as describe_agent
 from codelab.auth.storage import STORAGE as AUTH
 from codelab.auth.storage import describe as describe_auth
 from codelab.db import Database, parse_url
@@ -48,7 +49,10 @@ class Installation:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         urls = {"agent": settings.agent.db_url, "auth": settings.auth.db_url}
-        storages = MODULES | {"auth": describe_auth(settings.auth)}
+        storages = {
+            "auth": describe_auth(settings.auth),
+            "agent": describe_agent(settings.auth.key_encryption_key_file),
+        }
         self.stores = {
             name: Store(storage, parse_url(urls[name], storage.schema.variable)) for name, storage in storages.items()
         }

@@ -13,11 +13,11 @@ from sqlalchemy.exc import DBAPIError
 
 from codelab.agent import importing as agent
 from codelab.auth import importing as auth
-from codelab.auth.key_file import open_key_file, read_key_file
 from codelab.db import Database, parse_url
 from codelab.db.migrate import alembic_config, current_revision
 from codelab.errors import StartError, Unavailable
 from codelab.import_records import Tally
+from codelab.key_file import open_key_file, read_key_file
 from codelab.reference import Accounts, Conversations, open_source
 
 if TYPE_CHECKING:

@@ -93,7 +93,7 @@ class TestDeletedSessions:
         await ada.http.delete(f"/api/v1/sessions/{session}")
         job = running.app.state.agent.upkeep
         await job.run()
-        assert job.counts == {"deltas": 0, "rows of deleted sessions": 0, "kept answers": 0}
+        assert job.counts == {"deltas": 0, "rows of deleted sessions": 0, "kept answers": 0, "audit rows": 0}
         async with running.app.state.agent.database.engine.begin() as connection:
             long_ago = (
                 "2020-01-01 00:00:00.000000+00:00" if connection.dialect.name == "postgresql" else "2020-01-01 00:00:00"

@@ -207,8 +207,8 @@ def test_a_deny_of_several_words_is_not_passed_by_options(command: str) -> None:
 def test_who_walks_to_what_is_denied_is_asked(tool: str, arguments: dict[str, Any]) -> None:
     """A tool that takes in a parent of a denied folder is never simply allowed, whatever allows it later."""
     denied = Rule(tool="*", path="config/secrets/**", effect="deny", reason="secret")
-    policy = Policy((denied, ANYTHING))
-    decision = policy.decide("coder", tool, arguments, session=(ANYTHING,), grants=(ANYTHING,))
+    policy = Policy((denied, ANYTHING), session=(ANYTHING,))
+    decision = policy.decide("coder", tool, arguments, grants=(ANYTHING,))
 
     assert (decision.effect, decision.reason) == ("ask", "This may come to what is denied: secret")
     assert effect(policy, "list_files", path="src") == "allow"

@@ -27,6 +27,8 @@ ONLY_READING = {
     "/api/v1/policy/explain",
     "/api/v1/sessions/{session_id}/approvals/{approval_id}/grant-preview",
 }
+#: ``test_inbox`` repeats this one, as an administrator.
+ADMINS = "/api/v1/admin/approvals/{approval_id}/reject"
 
 
 async def post(person: Person, url: str, body: Any, key: str) -> httpx2.Response:
@@ -41,7 +43,6 @@ async def test_every_post_is_carried_out_once(running: Running, ada: Person, mig
     approval = last(await ada.until(session, "turn.waiting"), "approval.requested")
     bodies: dict[str, Any] = {
         "/api/v1/sessions": {"title": "t", "metadata": {"a": [1, 2.5, "é"]}},
-        "/api/v1/sessions/{session_id}/messages": {"content": "count to 1"},
         "/api/v1/sessions/{session_id}/approvals/{approval_id}": {"decision": "approve"},
         "/api/v1/sessions/{session_id}/tool-calls/{call_id}/claim": {"client_id": "me"},
         "/api/v1/sessions/{session_id}/tool-results": {
@@ -49,11 +50,13 @@ async def test_every_post_is_carried_out_once(running: Running, ada: Person, mig
             "client_id": "me",
             "result": {"a": 1e5},
         },
+        # After the decision: a message would take its place.
+        "/api/v1/sessions/{session_id}/messages": {"content": "count to 1"},
         "/api/v1/agents/{session_id}/switch": {"target_agent": "debug", "reason": "why"},
         "/api/v1/sessions/{session_id}/cancel": None,
     }
     posts = {route.path: route for route in list_routes(running.app, "/api/v1") if route.method == "POST"}
-    assert set(posts) == set(bodies) | ONLY_READING
+    assert set(posts) == set(bodies) | ONLY_READING | {ADMINS}
     async with Witness.at(migrated) as witness:
         for path, body in bodies.items():
             url = posts[path].url(session_id=session, approval_id=approval["approval_id"], call_id=approval["call_id"])

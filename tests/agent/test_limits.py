@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from codelab.agent.gate import digest
+from codelab.agent.policy import Policy
 from codelab.agent.storage import STORAGE
 from codelab.db import parse_url
 from codelab.storage.check import check
@@ -101,7 +102,7 @@ class TestQuestion:
         assert (first["request_type"], first["tool_name"], first["subject"]) == ("limit", *["continue_turn"] * 2)
         assert first["reason"] == "This turn has made 2 model calls, and the limit is 2. Go on?"
         assert second["reason"] == "This turn has made 4 model calls, and the limit is 4. Go on?"
-        bound = digest(session, "ask", "continue_turn", first["arguments"])
+        bound = digest(session, "ask", "continue_turn", first["arguments"], Policy().version)
         assert first["details"]["digest"] == told[0]["digest"] == bound
         decided = answer.json()
         assert (decided["status"], decided["decision"], decided["decided_by"]) == ("approved", "approve", ada.id)

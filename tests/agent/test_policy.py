@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from codelab.agent.agents import load_agents
-from codelab.agent.explaining import explain_call, read_policy
+from codelab.agent.policies import explain_call, read_policy
 from codelab.agent.policy import BUILT_IN, Policy, Rule
 from codelab.agent.tools import TOOLS
 from codelab.errors import BadRequest, StartError
@@ -57,8 +57,8 @@ class TestLayers:
         self, operator: list[str], session: list[str], grants: list[str], expected: str
     ) -> None:
         """Whatever comes after a deny of the operator, in its own layer too."""
-        policy = Policy(tuple(map(rule, operator)))
-        decision = policy.decide("coder", "write_file", WRITE, session=map(rule, session), grants=map(rule, grants))
+        policy = Policy(tuple(map(rule, operator)), session=tuple(map(rule, session)))
+        decision = policy.decide("coder", "write_file", WRITE, grants=map(rule, grants))
 
         assert decision.effect == expected
         assert [step.layer for step in decision.trace] == [
@@ -78,7 +78,7 @@ class TestLayers:
         search = {"query": "x"}
 
         def effect(*rules: Rule, session: tuple[Rule, ...] = ()) -> str:
-            return Policy(rules).decide("coder", "search_in_code", search, session=session).effect
+            return Policy(rules, session=tuple(session)).decide("coder", "search_in_code", search).effect
 
         assert effect(doubtful) == effect(doubtful, session=(rule("allow", "*"),)) == "ask"
         assert effect(rule("deny", "*"), doubtful) == "deny"

@@ -14,9 +14,9 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from codelab.auth import AuthModule
-from codelab.auth.key_file import open_key_file, write_private_file
 from codelab.db import now
 from codelab.errors import StartError
+from codelab.key_file import open_key_file, write_private_file
 from tests.auth.test_cleaning import set_time
 from tests.support.auth import ISSUER, RunningAuth, running_auth
 from tests.support.operators import document, eventually, refused

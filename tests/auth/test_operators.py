@@ -204,7 +204,7 @@ async def test_another_key_file_is_refused(served: RunningAuth, tmp_path: Path, 
     """In another folder, where the key file would be another, a command changes nothing and makes no file."""
     from dataclasses import replace
 
-    from codelab.auth.key_file import open_key_file
+    from codelab.key_file import open_key_file
 
     other = tmp_path / "elsewhere" / "auth.key"
     if content:

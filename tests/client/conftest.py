@@ -69,6 +69,11 @@ class Script:
         self.asked_to_go_on += 1
         return await self._answer()
 
+    async def confirm(self, lines: list[tuple[str, str]]) -> bool:
+        """Answer as planned."""
+        self.shown.append("\n".join(text for text, _ in lines))
+        return (await self._answer()).kind == "approve"
+
     async def _answer(self) -> Decision:
         answer = self.answers.pop(0)
         return answer if isinstance(answer, Decision) else await answer()

@@ -113,7 +113,7 @@ async def test_a_talk_with_questions(
     await person.types("make hello")
     await person.sees("because of the policy", "+print('hi')", "Allow?")
     await person.types("maybe")
-    await person.sees("answer y, n or edit", "Allow?")
+    await person.sees("answer y, n, edit or grant", "Allow?")
     await person.types("n use pathlib")
     await person.sees("done t1", "coder>")
     await person.types("again")

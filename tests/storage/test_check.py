@@ -205,7 +205,8 @@ def test_the_command(databases: DatabaseUrls, tmp_path: Path) -> None:
     assert "auth: whole" in said
     import asyncio
 
-    asyncio.run(damage(AGENT, databases.agent, "INSERT INTO session_counters VALUES ('nobody', 3)"))
+    counted = "INSERT INTO session_counters (owner_id, live_sessions) VALUES ('nobody', 3)"
+    asyncio.run(damage(AGENT, databases.agent, counted))
     code, document = run("--json")
     assert code == 1
     (agent,) = [module for module in document["modules"] if module["module"] == "agent"]

@@ -50,10 +50,13 @@ def people(
         auth.execute("UPDATE audit_logs SET user_agent = ? WHERE user_id = ?", (SECRET, ada))
     with closing(sqlite3.connect(hostile.agent.removeprefix("sqlite:///"))) as agent, agent:
         agent.execute("DELETE FROM session_counters")
-        agent.execute("INSERT INTO session_counters VALUES (?, 1), (?, 1)", (ada, bob))
+        agent.execute("INSERT INTO session_counters (owner_id, live_sessions) VALUES (?, 1), (?, 1)", (ada, bob))
         agent.execute("UPDATE sessions SET owner_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
         agent.execute("UPDATE kept_answers SET owner_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
         agent.execute("UPDATE grants SET owner_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
+        agent.execute("UPDATE agent_audit SET owner_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
+        agent.execute("UPDATE agent_audit SET erased_at = NULL, session_id = 'told of'")
+        agent.execute("DELETE FROM agent_audit_head WHERE id <> 1")
         agent.execute("UPDATE sessions SET deleted_at = NULL")
         for name, which, owner in (("only-ada", "min", ada), ("shared", "max", ada), ("shared", "max", bob)):
             key = f"(SELECT {which}(db_id) FROM sessions WHERE owner_id = ?)"  # noqa: S608 - our own
@@ -86,7 +89,9 @@ def test_one_persons_data(people: DatabaseUrls, make: Callable[[str], str], dial
     assert rows["auth"]["refresh_tokens"] == half
     assert rows["auth"]["oauth_clients"] >= half
     assert rows["agent"] == {
-        name: 1 if name == "session_counters" else half for name in sorted(METADATA["agent"].tables)
+        name: 1 if name == "session_counters" else half
+        for name in sorted(METADATA["agent"].tables)
+        if "audit" not in name
     }
 
     target = make("postgresql" if dialect == "sqlite" else "sqlite")
@@ -102,7 +107,8 @@ def test_one_session(people: DatabaseUrls, tmp_path: Path) -> None:
     _, rows = export(people, tmp_path, "--session", "only-ada")
     assert list(rows) == ["agent"]
     of_people = {"session_counters", "kept_answers"}
-    assert rows["agent"] == {name: 1 for name in sorted(METADATA["agent"].tables) if name not in of_people}
+    tables = [name for name in METADATA["agent"].tables if "audit" not in name and name not in of_people]
+    assert rows["agent"] == dict.fromkeys(sorted(tables), 1)
 
     nowhere = str(tmp_path / "none.tar.zst")
     line = refused("export", nowhere, "--session", "shared", databases=people, code=1)
@@ -136,7 +142,7 @@ def test_a_person_is_erased(people: DatabaseUrls, dialect: str) -> None:
     assert answer["modules"]["agent"]["rows"]["messages"] == half
     removed = {table: count for table, count in answer["modules"]["auth"]["rows"].items() if count}
     assert removed == {"users": 1, "refresh_tokens": half}
-    assert answer["modules"]["auth"]["emptied"] == half
+    assert [answer["modules"][name]["emptied"] for name in ("auth", "agent")] == [half, half]
     for name, tables in before.items():
         for table, rows in tables.items():
             if "audit" not in table:
@@ -148,6 +154,10 @@ def test_a_person_is_erased(people: DatabaseUrls, dialect: str) -> None:
     assert len(trail) == len(before["auth"]["audit_logs"]) + 1
     assert [row for row in trail if ada in row] == [row for row in trail if "'user_erased'" in row]
     assert not any(SECRET in row for row in trail)
+    told = after["agent"]["agent_audit"]
+    assert len(told) == len(before["agent"]["agent_audit"]) + 1
+    assert [row for row in told if ada in row] == [row for row in told if "'person_erased'" in row]
+    assert sum("'told of'" in row for row in told) == ROWS - half
     if dialect == "sqlite":
         for url in (people.agent, people.auth):
             path = Path(url.removeprefix("sqlite:///"))

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 from codelab.agent.folding import fold
 from codelab.agent.idempotency import KEPT
 from codelab.agent.repository import answers, removal
+from codelab.agent.repository.audit import AUDIT
 from codelab.db import now
 from codelab.db.upkeep import Batches
 from codelab.db.wal import checkpoint
+from codelab.storage.pruning import prune_chain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from codelab.db import Database, Transaction
+    from codelab.db.chain import Chain
     from codelab.settings import AgentSettings
 
 __all__ = ("clean", "remove_deleted")
@@ -28,11 +31,13 @@ __all__ = ("clean", "remove_deleted")
 PAGE, KEYS = 100, 2000
 
 
-async def clean(database: Database, settings: AgentSettings, batches: Batches | None = None) -> dict[str, int]:
+async def clean(
+    database: Database, settings: AgentSettings, chain: Chain | None = None, batches: Batches | None = None
+) -> dict[str, int]:
     """Do all of it once; return how many rows went, by what they were."""
     batches = batches or Batches(database)
     at = now()
-    counts = {"deltas": 0, "rows of deleted sessions": 0, "kept answers": 0}
+    counts = {"deltas": 0, "rows of deleted sessions": 0, "kept answers": 0, "audit rows": 0}
     if settings.keep_deltas is not None:
         counts["deltas"] = await fold(database, batches, at - settings.keep_deltas)
     if settings.keep_deleted_sessions is not None:
@@ -44,6 +49,9 @@ async def clean(database: Database, settings: AgentSettings, batches: Batches | 
         KEYS,
         lambda tx, keys: answers.remove(tx.session, keys),
     )
+    if settings.keep_audit is not None and chain is not None:
+        before = at - settings.keep_audit
+        counts["audit rows"] = await prune_chain(database, batches, chain, AUDIT, before, "audit trail of agents")
     if database.url.path is not None:
         await checkpoint(database.url.path)
     return counts

@@ -61,9 +61,14 @@ def check_edit(agent: Agent, tool: str, arguments: dict[str, Any], policy: Polic
     return _judge(agent, tool, check_value(tool, arguments), policy)
 
 
-def digest(session_id: str, agent: str, tool: str, arguments: dict[str, Any]) -> str:
-    """Bind an approval to exactly one call: SHA-256, lower-case hex, of canonical JSON."""
-    bound = {"session": session_id, "agent": agent, "tool": tool, "arguments": arguments}
+def digest(session_id: str, agent: str, tool: str, arguments: dict[str, Any], policy_version: str | None = None) -> str:
+    """Bind an approval to one call under one policy: SHA-256, lower-case hex, of canonical JSON.
+
+    Without a version it is that of an approval which was asked when none was kept.
+    """
+    bound: dict[str, Any] = {"session": session_id, "agent": agent, "tool": tool, "arguments": arguments}
+    if policy_version is not None:
+        bound["policy"] = policy_version
     return hashlib.sha256(canonical_json(bound).encode()).hexdigest()
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
+    from codelab.agent.audit import AuditTrail, Event
     from codelab.agent.policy import Policy
     from codelab.agent.providers import ToolCall
     from codelab.agent.schemas import GrantRequest
@@ -57,6 +58,7 @@ async def judge_calls(
     tx: Transaction, policy: Policy, agent: Agent, session: Row[Any], turn: Row[Any], calls: Sequence[ToolCall]
 ) -> list[Judged]:
     """Pass the calls of one answer through the gate, in order; what would be asked may be granted, and is counted."""
+    policy = policy.of_session(session.policy_rules)
     usable: list[Row[Any]] | None = None
     judged: list[Judged] = []
     for call in calls:
@@ -79,6 +81,7 @@ async def judge_calls(
 
 
 async def make_grant(
+    audit: AuditTrail,
     tx: Transaction,
     principal: Principal,
     session: Row[Any],
@@ -111,14 +114,16 @@ async def make_grant(
     )
     row = await grants.find(tx.session, principal.subject, grant_id)
     assert row is not None
+    _record(audit, tx, principal, "grant_made", row)
     return Grant.from_row(row)
 
 
 class GrantService:
     """Show what a grant would be, list grants, and take them back."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, audit: AuditTrail) -> None:
         self._database = database
+        self._audit = audit
 
     async def preview(
         self,
@@ -188,12 +193,31 @@ class GrantService:
             row = await grants.find(tx.session, principal.subject, grant_id) if _is_id(grant_id) else None
             if row is None:
                 raise NotFound("There is no such grant.", code="unknown_grant")
-            await grants.revoke(tx.session, row.db_id)
+            if row.revoked_at is None:
+                await grants.revoke(tx.session, row.db_id)
+                _record(self._audit, tx, principal, "grant_revoked", row)
             row = await grants.find(tx.session, principal.subject, grant_id)
             assert row is not None
             return Grant.from_row(row)
 
         return await self._database.write(unit)
+
+
+def _record(audit: AuditTrail, tx: Transaction, principal: Principal, event: Event, row: Row[Any]) -> None:
+    audit.record(
+        tx,
+        event,
+        owner_id=row.owner_id,
+        session_id=row.session_id,
+        actor_id=principal.subject,
+        client_id=principal.client_id,
+        grant_id=row.id,
+        approval_id=row.approval_id,
+        scope=row.scope,
+        agent=row.agent,
+        tool_name=row.tool_name,
+        rule=msgspec.json.decode(row.rule),
+    )
 
 
 def _grantable(approval: Row[Any], arguments: dict[str, Any]) -> Rule:

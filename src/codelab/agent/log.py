@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from codelab.agent.audit import AuditTrail
     from codelab.agent.repository.events import Delta, Event
     from codelab.db import Database, Transaction
 
@@ -158,11 +159,18 @@ class Subscription:
 class EventLog:
     """Append events, publish them after the commit, and let readers follow from any cursor."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, audit: AuditTrail | None = None) -> None:
         self._database = database
+        self._audit = audit
         self._subscriptions: defaultdict[int, set[Subscription]] = defaultdict(set)
         self._closing = False
         database.when_unknown(self._look_again)
+
+    @property
+    def audit(self) -> AuditTrail:
+        """The trail for what must be proven later, beside what clients follow."""
+        assert self._audit is not None
+        return self._audit
 
     async def append(
         self, tx: Transaction, session_db_id: int, *new: tuple[str, dict[str, Any]], messages: int = 0

@@ -9,13 +9,15 @@ from litestar.di import Provide
 from litestar.plugins import InitPlugin
 
 from codelab.agent.agents import load_agents
+from codelab.agent.audit import AuditTrail
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
-from codelab.agent.explaining import read_policy
 from codelab.agent.grants import GrantService
 from codelab.agent.images import body_size
+from codelab.agent.inbox import Inbox
 from codelab.agent.log import EventLog
 from codelab.agent.model_choice import Models
+from codelab.agent.policies import PolicyService, read_policy
 from codelab.agent.providers import create_client, load_prices
 from codelab.agent.providers.retry import RetryPolicy
 from codelab.agent.readers import Following, Readers
@@ -29,6 +31,7 @@ from codelab.agent.turns import (
     ClaimService,
     ContextBuilder,
     ContextService,
+    Expiry,
     ModelCaller,
     QueueService,
     Runner,
@@ -47,6 +50,7 @@ from codelab.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from litestar import Litestar
     from litestar.config.app import AppConfig
@@ -60,15 +64,20 @@ __all__ = ("AgentModule",)
 FAKE_MODEL = "fake-llm"
 #: Seconds between two looks at who may still read, and at the clients that have calls.
 CHECK_READERS = CHECK_CLAIMS = 0.5
+#: Seconds between two looks for approvals whose time is over.
+CHECK_APPROVALS = 1.0
 
 
 class AgentModule(InitPlugin):
     """Serve agents; knows its callers only as ``codelab.identity.Principal``.
 
+    ``audit_key_file`` holds the key with which the audit trail is chained; it is made where there is none.
     ``still_valid`` tells which of some callers may still act; without it a stream lasts as long as its token.
     """
 
-    def __init__(self, settings: AgentSettings, *, db_wait: float, still_valid: StillValid | None = None) -> None:
+    def __init__(
+        self, settings: AgentSettings, *, audit_key_file: Path, db_wait: float, still_valid: StillValid | None = None
+    ) -> None:
         self._db_wait = db_wait
         self.max_message_body = body_size(settings.max_message_bytes, settings.max_image_bytes)
         self.database = Database(
@@ -91,10 +100,12 @@ class AgentModule(InitPlugin):
         models = _find_models(settings)
         if settings.llm_proxy_url:  # the offline model answers for every agent
             models.check_agents(agents.values())
-        self.log = EventLog(self.database)
+        self.audit = AuditTrail(self.database, audit_key_file)
+        self.log = EventLog(self.database, self.audit)
         self.readers = Readers(still_valid)
-        self.upkeep = Upkeep("agent", lambda: clean(self.database, settings))
-        calls = CallTransitions(self.log)
+        self.upkeep = Upkeep("agent", lambda: clean(self.database, settings, self.audit.chain))
+        self.inbox = Inbox(self.database)
+        calls = CallTransitions(self.log, self.inbox, self.policy, approval_seconds=settings.approval_seconds)
         self.claims = ClaimService(self.database, self.log, calls, self.readers, grace=settings.claim_grace_seconds)
         lease = Lease(settings.lease_seconds)
         leases = Leases(self.database, lease)
@@ -134,16 +145,28 @@ class AgentModule(InitPlugin):
             leases,
             WorkFinder(self.log, transitions, leases, turn_limits, resumes=settings.on_restart == "resume"),
         )
+        self.expiry = Expiry(self.database, transitions, calls, self.inbox, self.runner)
         self._jobs = Jobs(
+            Job("approvals", CHECK_APPROVALS, self.expiry.expire_overdue),
             Job("readers", CHECK_READERS, self.readers.end_invalid),
             Job("claims", CHECK_CLAIMS, self.claims.release_abandoned),
             Job("leases", settings.lease_seconds / 3, self.runner.keep_leases),
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents, models)
         self._following = Following(self.sessions, self.log, self.readers, settings.send_timeout)
-        self.grants = GrantService(self.database)
+        self.policies = PolicyService(self.database, self.audit, self.policy)
+        self.grants = GrantService(self.database, self.audit)
         self.queue = QueueService(self.database, transitions)
-        self.approvals = ApprovalService(self.database, transitions, calls, self.runner, agents, self.policy)
+        self.approvals = ApprovalService(
+            self.database,
+            transitions,
+            calls,
+            self.runner,
+            agents,
+            self.policy,
+            self.expiry,
+            rejects_for_messages=settings.message_while_asking == "reject_and_continue",
+        )
         self.turns = TurnService(
             self.database,
             self.log,
@@ -151,6 +174,7 @@ class AgentModule(InitPlugin):
             calls,
             self.runner,
             agents,
+            self.approvals,
             max_message_bytes=settings.max_message_bytes,
             max_image_bytes=settings.max_image_bytes,
             max_result_bytes=settings.max_result_bytes,
@@ -166,6 +190,7 @@ class AgentModule(InitPlugin):
         app_config.dependencies |= {
             "sessions": Provide(lambda: self.sessions, sync_to_thread=False),
             "approvals": Provide(lambda: self.approvals, sync_to_thread=False),
+            "inbox": Provide(lambda: self.inbox, sync_to_thread=False),
             "claims": Provide(lambda: self.claims, sync_to_thread=False),
             "commands": Provide(lambda: self.commands, sync_to_thread=False),
             "context": Provide(lambda: self.context, sync_to_thread=False),
@@ -174,7 +199,7 @@ class AgentModule(InitPlugin):
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
             "following": Provide(lambda: self._following, sync_to_thread=False),
             "grants": Provide(lambda: self.grants, sync_to_thread=False),
-            "policy": Provide(lambda: self.policy, sync_to_thread=False),
+            "policies": Provide(lambda: self.policies, sync_to_thread=False),
         }
         return app_config
 
@@ -185,23 +210,25 @@ class AgentModule(InitPlugin):
     @property
     def busy(self) -> bool:
         """Tell whether a turn runs or a client follows a session."""
-        return bool(self.runner.running or self.log.readers)
+        return bool(self.runner.running or self.log.readers or self.inbox.readers)
 
     def end_streams(self) -> None:
         """End every event stream, so that the server can stop while clients are attached."""
         self.log.close()
+        self.inbox.close()
 
     @asynccontextmanager
     async def _lifespan(self, _app: Litestar) -> AsyncIterator[None]:
         try:
             await self.database.start(self._db_wait, alone=True)
+            await self.audit.open()
             await self.runner.recover(proven=True)  # whoever worked on a turn had the lock that is ours now
             self._jobs.start()
             self.upkeep.start()
             yield
         finally:
             await self._jobs.stop()
-            self.log.close()
+            self.end_streams()
             await self.upkeep.stop()
             await self.runner.stop()
             await self.database.stop()

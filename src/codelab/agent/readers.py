@@ -57,7 +57,7 @@ class Following:
 
 @dataclass(eq=False, slots=True)
 class Reader:
-    """One client that follows a session."""
+    """One stream that is open."""
 
     principal: Principal
     subscription: Subscription
@@ -74,17 +74,25 @@ class Readers:
     @contextmanager
     def attach(self, principal: Principal, session_db_id: int, client: str) -> Iterator[Subscription]:
         """Know a client while it follows a session; gives the subscription to follow with."""
-        reader = Reader(principal, Subscription())
         attached = (session_db_id, client)
-        self._open.add(reader)
         self._clients[attached] += 1
+        try:
+            with self.watch(principal) as subscription:
+                yield subscription
+        finally:
+            self._clients[attached] -= 1
+            if not self._clients[attached]:
+                del self._clients[attached]
+
+    @contextmanager
+    def watch(self, principal: Principal) -> Iterator[Subscription]:
+        """Know a caller while they follow something; their subscription ends when they may no longer read."""
+        reader = Reader(principal, Subscription())
+        self._open.add(reader)
         try:
             yield reader.subscription
         finally:
             self._open.discard(reader)
-            self._clients[attached] -= 1
-            if not self._clients[attached]:
-                del self._clients[attached]
 
     def is_attached(self, session_db_id: int, client: str) -> bool:
         """Tell whether a client follows a session now."""

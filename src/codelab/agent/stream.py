@@ -14,15 +14,14 @@ from codelab.errors import BadRequest
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from litestar.response.base import ASGIResponse
     from litestar.types import Message, Receive, Scope, Send
 
-    from codelab.agent.log import EventLog
-    from codelab.agent.readers import Readers
+    from codelab.agent.log import Subscription
     from codelab.agent.repository.events import Event
-    from codelab.identity import Principal
 
 __all__ = ("ENDS", "MEDIA_TYPE", "EventStream", "read_cursor")
 
@@ -67,27 +66,22 @@ def read_cursor(after: str | None, last_event_id: str | None) -> int | None:
 
 
 class EventStream(Response[None]):
-    """Answer with the events of a session after a cursor, for as long as the session and the reader live.
+    """Answer with batches of events, for as long as they come and the reader lives.
 
-    A client that does not take what is sent within ``send_timeout`` seconds is dropped.
+    ``attach`` knows the reader while it reads, ``follow`` gives the batches for a subscription. A client that does not
+    take what is sent within ``send_timeout`` seconds is dropped.
     """
 
     def __init__(
         self,
-        log: EventLog,
-        readers: Readers,
-        principal: Principal,
-        session_db_id: int,
-        after: int,
+        attach: Callable[[], AbstractContextManager[Subscription]],
+        follow: Callable[..., AsyncGenerator[list[Event], None]],
         *,
-        client: str,
         send_timeout: float,
     ) -> None:
         super().__init__(None, media_type=MEDIA_TYPE)
-        self._log = log
-        self._readers = readers
-        self._reader = (principal, session_db_id, client)
-        self._after = after
+        self._attach = attach
+        self._follow = follow
         self._send_timeout = send_timeout
 
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIResponse:
@@ -117,15 +111,14 @@ class EventStream(Response[None]):
             gone.cancel()
 
     async def _write(self, scope: Scope, send: Send) -> None:
-        principal, session_db_id, client = self._reader
         watch = Watch(scope, self._send_timeout)
 
         async def write(piece: bytes, *, more: bool = True) -> None:
             await watch.over(send({"type": "http.response.body", "body": piece, "more_body": more}))
 
         try:
-            with self._readers.attach(principal, session_db_id, client) as subscription:
-                batches = self._log.follow(session_db_id, self._after, keep_alive=KEEP_ALIVE, subscription=subscription)
+            with self._attach() as subscription:
+                batches = self._follow(keep_alive=KEEP_ALIVE, subscription=subscription)
                 async with aclosing(render(batches)) as pieces:
                     async for piece in pieces:
                         await write(piece)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from codelab.auth.key_file import open_key_file
 from codelab.auth.repository import audit
 from codelab.db import new_id, now
 from codelab.db.chain import Chain, ChainKey
+from codelab.key_file import open_key_file
 from codelab.text import scrub
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from codelab.auth.repository.clients import delete_unused
 from codelab.db import now
 from codelab.db.upkeep import Batches
 from codelab.db.wal import checkpoint
-from codelab.storage.chain import verify_chain
+from codelab.storage.pruning import prune_chain
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from codelab.settings import AuthSettings
 
 __all__ = ("clean", "prune_audit", "remove_expired", "remove_tokens")
-
-logger = logging.getLogger(__name__)
 
 #: Tokens that are looked up at once.
 PAGE = 2000
@@ -76,17 +73,4 @@ async def prune_audit(database: Database, batches: Batches, chain: Chain, before
 
     A part that somebody changed is not pruned: it is evidence. Returns how many rows were removed.
     """
-    async with database.read() as session:
-        pruned = await cleaning.pruned_seq(session)
-        until = await cleaning.last_seq_before(session, before)
-        if until > pruned:
-            findings = await verify_chain(session, "audit chain", audit.AUDIT, chain.key, until)
-            faults = [finding.detail for finding in findings if finding.severity == "fault"]
-            if faults:
-                logger.error("The audit trail is not pruned, since it was changed: %s", "; ".join(faults))
-                until = pruned
-    if until > pruned:
-        reason = f"older than {before:%Y-%m-%d}"
-        await database.write(lambda tx: chain.cut(tx.session, until, reason))
-        pruned = until
-    return await batches.run(lambda tx, limit: cleaning.delete_pruned(tx.session, pruned, limit))
+    return await prune_chain(database, batches, chain, audit.AUDIT, before, "audit trail")

@@ -16,11 +16,11 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 from joserfc.jwt import JWTClaimsRegistry
 
-from codelab.auth.key_file import open_key_file
 from codelab.auth.keys import JWE_ALGORITHMS
 from codelab.auth.repository import keys
 from codelab.db import now
 from codelab.import_records import TokenKey
+from codelab.key_file import open_key_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,12 +11,12 @@ from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
-from codelab.auth.key_file import open_key_file, read_key_file
 from codelab.auth.repository import keys
 from codelab.auth.repository.common import lock
 from codelab.auth.schemas import Origin
 from codelab.db import now
 from codelab.errors import StartError
+from codelab.key_file import open_key_file, read_key_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

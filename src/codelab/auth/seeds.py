@@ -8,11 +8,11 @@ import secrets
 import sys
 from typing import TYPE_CHECKING, Any
 
-from codelab.auth.key_file import write_private_file
 from codelab.auth.passwords import MAX_PASSWORD_BYTES
 from codelab.auth.repository import clients, users
 from codelab.db import new_id, now
 from codelab.errors import StartError
+from codelab.key_file import write_private_file
 from codelab.text import scrub
 
 if TYPE_CHECKING:

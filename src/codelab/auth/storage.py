@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codelab.auth.audit import chain_key
-from codelab.auth.key_file import read_key_file
 from codelab.auth.models import AuthBase
 from codelab.auth.people import models as _people  # noqa: F401 - its tables belong to the metadata
 from codelab.auth.repository import audit
@@ -15,7 +14,8 @@ from codelab.auth.repository.checks import CHECKS
 from codelab.db import ModuleSchema, new_id, now
 from codelab.db.chain import Chain
 from codelab.errors import StartError
-from codelab.storage import ModuleStorage, Root
+from codelab.key_file import read_key_file
+from codelab.storage import ModuleStorage, Root, TrailChain
 from codelab.storage.chain import chain_check
 
 if TYPE_CHECKING:
@@ -60,5 +60,5 @@ def describe(settings: AuthSettings) -> ModuleStorage:
         audit.insert_audit_log(session, chain, **row, success=True, created_at=now())
         return emptied
 
-    checks = (*STORAGE.checks, chain_check("audit chain", audit.AUDIT, read_key))
-    return replace(STORAGE, checks=checks, erase_trail=erase_trail)
+    told = TrailChain("audit chain", audit.AUDIT, read_key)
+    return replace(STORAGE, checks=(*STORAGE.checks, chain_check(*told)), erase_trail=erase_trail, chain=told)

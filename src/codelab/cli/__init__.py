@@ -14,6 +14,7 @@ __all__ = ("cli", "main")
 
 #: Command to the module and the name in it, and the line that ``--help`` shows.
 COMMANDS = {
+    "audit": ("codelab.cli.audit", "audit", "Verify and export the audit trails."),
     "chat": ("codelab.client.command", "chat", "Chat with agents about the current folder."),
     "client": ("codelab.cli.auth.client", "client", "Make and look at the programs that ask for tokens."),
     "db": ("codelab.cli.db", "db", "Look at, check, move and back up the databases."),

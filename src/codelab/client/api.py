@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 
 from codelab.client.errors import ApiError, ClientError, Unauthorized, Unreachable
-from codelab.client.wire import Accepted, Claim, Event, Session, read
+from codelab.client.wire import Accepted, Claim, Event, Session, encode, read, read_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -166,15 +166,32 @@ class Api:
         *,
         arguments: Any = None,
         feedback: str | None = None,
+        grant: dict[str, Any] | None = None,
     ) -> None:
-        """Decide about an approval."""
+        """Decide about an approval; ``grant`` says where and how long such calls need not be asked for."""
         body: dict[str, Any] = {"decision": decision}
         if decision == "edit":
             body["modified_arguments"] = arguments
         if feedback:
             body["feedback"] = feedback
+        if grant is not None:
+            body["grant"] = grant
         path = f"/sessions/{_part(session_id)}/approvals/{_part(approval_id)}"
         await self._request("POST", path, body, again=True)
+
+    async def preview_grant(self, session_id: str, approval_id: str, grant: dict[str, Any]) -> dict[str, Any]:
+        """Ask what a grant would allow; nothing is changed."""
+        path = f"/sessions/{_part(session_id)}/approvals/{_part(approval_id)}/grant-preview"
+        return read(await self._request("POST", path, grant, again=True), dict[str, Any])
+
+    async def grants(self) -> list[dict[str, Any]]:
+        """Return the grants of this person that hold, the newest first."""
+        found = read(await self._request("GET", "/grants"), dict[str, Any])
+        return read(found.get("grants"), list[dict[str, Any]])
+
+    async def revoke_grant(self, grant_id: str) -> None:
+        """Take a grant back."""
+        await self._request("DELETE", f"/grants/{_part(grant_id)}", again=True)
 
     async def cancel(self, session_id: str) -> None:
         """Stop the turn that runs."""
@@ -227,12 +244,12 @@ class Api:
                 raise problem_of(response)
             async for sent in source:
                 if sent.id.isascii() and sent.id.isdigit() and sent.data:
-                    yield _event(int(sent.id), sent.event, sent.data)
+                    yield read_event(int(sent.id), sent.event, sent.data)
 
     async def _request(self, method: str, path: str, body: Any = None, *, again: bool = False) -> Any:
         """Send one request; what may be repeated without harm is repeated when no answer came."""
         again = again or method == "GET"
-        content = None if body is None else _encode(body)
+        content = None if body is None else encode(body)
         renewed = False
         failures = 0
         while True:
@@ -268,23 +285,6 @@ def _read_answer(response: httpx2.Response) -> Any:
         return msgspec.json.decode(response.content)
     except msgspec.DecodeError:
         raise ClientError("The server did not answer with JSON; is the URL that of a codelab server?") from None
-
-
-def _event(seq: int, kind: str, data: str) -> Event:
-    try:
-        found = msgspec.json.decode(data)
-    except msgspec.DecodeError:
-        found = None
-    if not isinstance(found, dict):
-        raise ClientError("The server sent an event that is not a JSON object.")
-    return Event(seq, kind, found)
-
-
-def _encode(body: Any) -> bytes:
-    try:
-        return msgspec.json.encode(body)
-    except (UnicodeEncodeError, msgspec.ValidationError):
-        raise ClientError("The text holds characters that are not Unicode (lone surrogates).") from None
 
 
 def _part(text: str) -> str:

@@ -27,6 +27,8 @@ UNKNOWN_OUTCOME = "unknown_outcome"
 #: The type of a question about a turn that has reached a limit.
 LIMIT = "limit"
 Line = tuple[str, str]
+#: Arguments that a grant leaves open.
+_FREE = {"write_file": ("content",), "apply_diff": ("diff",), "execute_command": ("timeout",)}
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -50,11 +52,12 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What a person decided; ``arguments`` belong to ``edit``."""
+    """What a person decided; ``arguments`` belong to ``edit``, ``grant`` (where and how long) to ``approve``."""
 
     kind: Literal["approve", "edit", "reject"]
     arguments: Any = None
     feedback: str | None = None
+    grant: dict[str, Any] | None = None
 
 
 class Person(Protocol):
@@ -66,6 +69,9 @@ class Person(Protocol):
     async def go_on(self) -> Decision:
         """Ask whether a turn goes on that has reached a limit; cancelled as above."""
 
+    async def confirm(self, lines: list[Line]) -> bool:
+        """Show a grant and ask whether it is meant; cancelled as above."""
+
 
 class Approvals:
     """Ask a person, or stand in for one (``--approve``), and remember what was allowed."""
@@ -75,6 +81,8 @@ class Approvals:
         self._person = person
         self._toolbox = toolbox
         self._granted: dict[tuple[str, str], bytes] = {}
+        #: What was granted for later calls, by the approval that it was granted with.
+        self._later: dict[str, bytes] = {}
         self._one_question = asyncio.Lock()
 
     async def ask(self, call: Call, *, unknown_outcome: bool = False) -> Decision:
@@ -95,6 +103,21 @@ class Approvals:
         async with self._one_question:
             return await self._person.go_on()
 
+    async def confirm(self, lines: list[Line]) -> bool:
+        """Ask whether a grant is meant as it is shown."""
+        if self._person is None:
+            return False
+        async with self._one_question:
+            return await self._person.confirm(lines)
+
+    def grant_later(self, approval_id: str, call: Call) -> None:
+        """Remember that a person allowed calls like this one until the server says otherwise."""
+        self._later[approval_id] = _likeness(call)
+
+    def is_granted(self, approval_id: str | None, call: Call) -> bool:
+        """Tell whether the server lets a call run for a grant of this process, and the grant is for such a call."""
+        return approval_id is not None and self._later.get(approval_id) == _likeness(call)
+
     def grant(self, call: Call) -> None:
         """Remember that a person allowed exactly this."""
         self._granted[call.key] = call.digest
@@ -113,6 +136,15 @@ class Approvals:
         """Forget what was allowed in a turn that has ended."""
         for key in [key for key in self._granted if key[0] == turn_id]:
             del self._granted[key]
+
+
+def _likeness(call: Call) -> bytes:
+    """Return what is the same in all calls that one grant allows: a file with any content, a command in its folder."""
+    free = _FREE.get(call.tool, ())
+    arguments = call.arguments
+    if isinstance(arguments, dict):
+        arguments = {name: value for name, value in arguments.items() if name not in free}
+    return msgspec.json.encode([call.tool, arguments], order="sorted")
 
 
 async def describe(toolbox: Toolbox, call: Call) -> list[Line]:

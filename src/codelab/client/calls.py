@@ -8,6 +8,7 @@ import msgspec
 
 from codelab.client.approvals import LIMIT, UNKNOWN_OUTCOME, Call, Decision
 from codelab.client.errors import ApiError
+from codelab.client.grants import describe_grant
 from codelab.client.tools.errors import ToolError
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Calls:
             # An edit passes the gate of the server again, which may come back with the very call that was allowed.
             held = not unknown and self._approvals.holds(call)
             decision = Decision("approve") if held else await self._approvals.ask(call, unknown_outcome=unknown)
+            if decision.grant is not None and not await self._confirm(question, decision.grant):
+                continue
             if decision.kind == "edit":
                 self._approvals.grant(msgspec.structs.replace(call, arguments=decision.arguments))
             elif decision.kind == "approve":
@@ -59,7 +62,20 @@ class Calls:
                     raise
                 self._console.error(f"The edited arguments were not accepted: {error}")
                 continue
+            if decision.grant is not None:
+                self._approvals.grant_later(question.approval_id, call)
             return
+
+    async def _confirm(self, question: ApprovalRequested, grant: dict[str, Any]) -> bool:
+        """Show what a grant would allow and ask whether that is meant."""
+        try:
+            preview = await self._api.preview_grant(self._session_id, question.approval_id, grant)
+        except ApiError as error:
+            if error.status != 400:
+                raise
+            self._console.error(f"This cannot be granted: {error}")
+            return False
+        return await self._approvals.confirm(describe_grant(preview))
 
     async def _send(self, question: ApprovalRequested, decision: Decision) -> None:
         try:
@@ -69,6 +85,7 @@ class Calls:
                 decision.kind,
                 arguments=decision.arguments,
                 feedback=decision.feedback,
+                grant=decision.grant,
             )
         except ApiError as error:
             if error.status not in (404, 409):
@@ -85,7 +102,7 @@ class Calls:
             requested = offered
         call = Call(requested.turn_id, requested.call_id, claim.tool_name, claim.arguments)
         try:
-            result, error = await self._perform(call), None
+            result, error = await self._perform(call, requested.approval_id), None
         except ToolError as failure:
             result, error = None, str(failure)
         try:
@@ -107,8 +124,8 @@ class Calls:
                 self.tell_elsewhere(requested.tool_name)
             return None
 
-    async def _perform(self, call: Call) -> dict[str, Any]:
-        allowed = self._approvals.take(call)
+    async def _perform(self, call: Call, approval_id: str | None) -> dict[str, Any]:
+        allowed = self._approvals.take(call) or self._approvals.is_granted(approval_id, call)
         needed = self._toolbox.needs_approval(call.tool, call.arguments)
         edited = False
         if needed and not allowed:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from codelab.client.chat import Chat, interruptible
 from codelab.client.errors import ClientError
+from codelab.client.grants import manage_grants
 
 if TYPE_CHECKING:
     from codelab.client.console import Console
@@ -21,11 +22,13 @@ HELP = """\
 /agents       list the agents and their tools
 /model NAME   have another model answer from now on
 /models       list the models
+/grants       list what you have granted; `/grants revoke ID` takes one back
 /session      show this session
 /help         show this help
 /exit         leave; `codelab chat --continue` goes on here
 Ctrl-C stops a running turn, a second Ctrl-C leaves. Ctrl-C or Ctrl-D at the prompt leaves.
-At a question: y allows, n refuses (`n use pathlib` tells the agent why), edit changes the arguments first."""
+At a question: y allows, n refuses (`n use pathlib` tells the agent why), edit changes the arguments first,
+grant allows and says that such calls need not be asked for (`g session`); it is shown before it holds."""
 
 
 async def talk(chat: Chat, terminal: Terminal, console: Console) -> int:
@@ -82,20 +85,27 @@ async def _command(chat: Chat, console: Console, text: str) -> None:
             console.note(f"The session is with {rest} now.")
         case "/agent":
             console.note(f"The session is with {chat.agent or 'no agent yet'}; `/agent NAME` changes that.", "")
-        case "/model" if rest:
-            conversation = await chat.open()
-            await chat.api.choose_model(conversation.session_id, rest)
-            console.note(f"{rest} answers from now on.")
         case "/model" | "/models":
-            for model in await chat.api.models():
-                console.note(str(model.get("id")), "")
-            console.note("`/model NAME` chooses which of them answers.", "")
+            await _choose_model(chat, console, rest if name == "/model" else "")
+        case "/grants":
+            await manage_grants(chat.api, console, rest)
         case "/session" if chat.conversation is None:
             console.note("There is no session yet; your first message makes one.", "")
         case "/session":
             _show(await chat.look_up(), console)
         case _:
             console.note(f"{name} is not a command; /help lists them. A message cannot begin with `/`.", "yellow")
+
+
+async def _choose_model(chat: Chat, console: Console, model: str) -> None:
+    if model:
+        conversation = await chat.open()
+        await chat.api.choose_model(conversation.session_id, model)
+        console.note(f"{model} answers from now on.")
+        return
+    for each in await chat.api.models():
+        console.note(str(each.get("id")), "")
+    console.note("`/model NAME` chooses which of them answers.", "")
 
 
 def _show(session: Session, console: Console) -> None:

@@ -14,6 +14,7 @@ from prompt_toolkit.history import FileHistory
 
 from codelab.client.approvals import Decision
 from codelab.client.console import escape_line
+from codelab.client.grants import SCOPES, read_grant
 from codelab.client.session import Interrupted
 from codelab.client.state import open_private_append
 
@@ -48,12 +49,12 @@ class Terminal:
             return None
 
     async def decide(self, call: Call, lines: list[Line]) -> Decision:
-        """Show a call and ask y, n or edit; ``n`` may be followed by a reason for the agent.
+        """Show a call and ask y, n, edit or grant; ``n`` may be followed by a reason for the agent.
 
         Raises:
             Interrupted: the person pressed Ctrl-C.
         """
-        return await self._choose(lines, "Allow? [y]es, [n]o (a reason may follow), [e]dit: ", call)
+        return await self._choose(lines, "Allow? [y]es, [n]o (a reason may follow), [e]dit, [g]rant: ", call)
 
     async def go_on(self) -> Decision:
         """Ask y or n about a turn at a limit; ``n`` may be followed by a reason.
@@ -62,6 +63,14 @@ class Terminal:
             Interrupted: the person pressed Ctrl-C.
         """
         return await self._choose([], "[y]es, [n]o (a reason may follow): ", None)
+
+    async def confirm(self, lines: list[Line]) -> bool:
+        """Show a grant and ask y or n.
+
+        Raises:
+            Interrupted: the person pressed Ctrl-C.
+        """
+        return (await self._choose(lines, "Allow, and grant this? [y]es, [n]o: ", None)).kind == "approve"
 
     async def _choose(self, lines: list[Line], question: str, editable: Call | None) -> Decision:
         self._console.hold()
@@ -77,8 +86,13 @@ class Terminal:
                     case "e" | "edit" if editable is not None:
                         with suppress(_NotEdited):
                             return Decision("edit", arguments=await self._edit(editable))
+                    case "g" | "grant" if editable is not None:
+                        grant = read_grant(rest or await self._ask(f"For what ({SCOPES})? "))
+                        if grant is not None:
+                            return Decision("approve", grant=grant)
+                        self._console.block([(f"A grant is {SCOPES}.", "yellow")])
                     case _:
-                        words = "y, n or edit" if editable is not None else "y or n"
+                        words = "y, n, edit or grant" if editable is not None else "y or n"
                         self._console.block([(f"Please answer {words}.", "yellow")])
         finally:
             self._console.release()

@@ -19,7 +19,9 @@ __all__ = (
     "Session",
     "ToolCompleted",
     "ToolRequested",
+    "encode",
     "read",
+    "read_event",
 )
 
 T = TypeVar("T")
@@ -129,3 +131,30 @@ def read(value: object, kind: type[T]) -> T:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise ClientError(f"The server sent something unexpected ({kind.__name__}: {error}).") from None
+
+
+def read_event(seq: int, kind: str, data: str) -> Event:
+    """Read an event of the stream.
+
+    Raises:
+        ClientError: its data is no JSON object.
+    """
+    try:
+        found = msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise ClientError("The server sent an event that is not a JSON object.")
+    return Event(seq, kind, found)
+
+
+def encode(body: Any) -> bytes:
+    """Write the body of a request.
+
+    Raises:
+        ClientError: a text in it is no Unicode.
+    """
+    try:
+        return msgspec.json.encode(body)
+    except (UnicodeEncodeError, msgspec.ValidationError):
+        raise ClientError("The text holds characters that are not Unicode (lone surrogates).") from None

@@ -201,6 +201,18 @@ class AgentSettings:
         "File with rules about what agents may do, as [The policy](policy.md) describes. Unset: the built-in rules.",
         optional_path,
     )
+    approval_seconds: int = variable(
+        "AGENT_RUNTIME__APPROVAL_SECONDS",
+        "86400",
+        "Seconds that a person has to decide about a call before it expires: it is not run then.",
+        whole(1, 31_536_000),
+    )
+    message_while_asking: str = variable(
+        "AGENT_RUNTIME__MESSAGE_WHILE_ASKING",
+        "reject_and_continue",
+        "What a message does to approvals that wait in its session: `reject_and_continue`, or `wait` until decided.",
+        one_of("reject_and_continue", "wait"),
+    )
     claim_grace_seconds: float = variable(
         "AGENT_RUNTIME__CLAIM_GRACE_SECONDS",
         "30",
@@ -235,6 +247,12 @@ class AgentSettings:
         "AGENT_RUNTIME__KEEP_DELETED_SESSIONS",
         "30d",
         "How long a deleted session stays in the database before all of it is removed: `12h`, `2d` or `forever`.",
+        keep,
+    )
+    keep_audit: timedelta | None = variable(
+        "AGENT_RUNTIME__KEEP_AUDIT",
+        "forever",
+        "How long the audit trail of agents is kept: `365d` or `forever`; what is left can still be verified.",
         keep,
     )
     log_level: str = variable(

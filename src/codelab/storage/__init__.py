@@ -6,6 +6,6 @@ Everything is driven by the tables of a module's own metadata; what only the mod
 
 from __future__ import annotations
 
-from codelab.storage.module import Check, Finding, ModuleStorage, Root
+from codelab.storage.module import Check, Finding, ModuleStorage, Root, TrailChain
 
-__all__ = ("Check", "Finding", "ModuleStorage", "Root")
+__all__ = ("Check", "Finding", "ModuleStorage", "Root", "TrailChain")

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+    from codelab.db.chain import ChainKey, ChainTables
     from codelab.db.schema import ModuleSchema
 
-__all__ = ("Check", "Finding", "ModuleStorage", "Root")
+__all__ = ("Check", "Finding", "ModuleStorage", "Root", "TrailChain")
 
 
 class Root(NamedTuple):
@@ -22,6 +23,14 @@ class Root(NamedTuple):
 
     table: str
     column: str
+
+
+class TrailChain(NamedTuple):
+    """The chain over a module's audit trail; ``read_key`` gives its key, None where there is none."""
+
+    name: str
+    tables: ChainTables
+    read_key: Callable[[], ChainKey | None]
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,4 +75,5 @@ class ModuleStorage:
     session_root: Root | None = None
     trail: Root | None = None
     erase_trail: Callable[[AsyncSession, str], Awaitable[int]] | None = None
+    chain: TrailChain | None = None
     checks: tuple[Check, ...] = ()

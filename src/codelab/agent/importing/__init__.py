@@ -14,6 +14,7 @@ from codelab.agent.importing.log import known_agent
 from codelab.agent.importing.rows import SessionRows
 from codelab.agent.ownership import PUBLIC_ID
 from codelab.agent.repository import importing
+from codelab.agent.repository.inbox import number_later
 from codelab.import_records import AnswerRecord
 
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ async def _write(tx: Transaction, record: SessionRecord, tally: Tally, owner_id:
         row.update(owned, turn_db_id=keys[row["turn_db_id"]])
     await importing.add_rows(tx.session, "messages", rows.messages)
     await importing.add_rows(tx.session, "tool_calls", rows.calls)
+    for row in rows.approvals:
+        row["owner_id"] = owner_id
+        number_later(tx.session, owner_id, row["request_id"])
     await importing.add_rows(tx.session, "pending_approvals", rows.approvals)
     await importing.add_rows(tx.session, "session_events", [owned | event for event in rows.events])
     await importing.add_rows(tx.session, "agent_switches", rows.switches(record.context_ids[0]))

@@ -201,6 +201,7 @@ class SessionRows(SessionLog):
             "reason": approval.reason,
             "digest": digest,
             "created_at": approval.created_at,
+            "expires_at": None,
         }
         self.event("approval.requested", approval.created_at, data)
 
@@ -219,6 +220,7 @@ class SessionRows(SessionLog):
                 "arguments": approval.arguments,
                 "feedback": approval.feedback,
                 "decided_by": None,
+                "client_id": None,
             }
             self.event("approval.resolved", at, resolved)
             if approval.status == "approved":

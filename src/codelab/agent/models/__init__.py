@@ -8,6 +8,7 @@ session id is unique per owner only. ``session_events`` is the log that every cl
 from __future__ import annotations
 
 from codelab.agent.models.answers import KeptAnswer
+from codelab.agent.models.audit import AgentAudit, AgentAuditCheckpoint, AgentAuditHead
 from codelab.agent.models.base import AgentBase
 from codelab.agent.models.grants import Grant
 from codelab.agent.models.log import FoldedRange, SessionEvent
@@ -17,6 +18,9 @@ from codelab.agent.models.summaries import ContextSummary
 from codelab.agent.models.turns import PendingApproval, ToolCall, Turn
 
 __all__ = (
+    "AgentAudit",
+    "AgentAuditCheckpoint",
+    "AgentAuditHead",
     "AgentBase",
     "AgentContext",
     "AgentSwitch",

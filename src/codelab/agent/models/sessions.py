@@ -19,6 +19,7 @@ class Session(TotalColumns, AgentBase):
     """A conversation that one person owns. ``last_seq`` is the ``seq`` of its newest event.
 
     ``model`` is the one that was chosen for it. ``input_tokens`` is null until a call of a model was counted.
+    ``policy_rules`` is JSON: the rules that its owner set for it.
     """
 
     __tablename__ = "sessions"
@@ -61,17 +62,19 @@ class Session(TotalColumns, AgentBase):
     message_count: Mapped[int] = mapped_column(Integer, nullable=False, default=0)
     last_seq: Mapped[int] = mapped_column(BigInteger, nullable=False, default=0)
     model: Mapped[str | None] = mapped_column(String(255))
+    policy_rules: Mapped[str | None] = mapped_column(Text)
     input_tokens: Mapped[int | None] = mapped_column(BigInteger)
     output_tokens: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class SessionCounter(AgentBase):
-    """How many live sessions a person has, so that a list need not count them."""
+    """What is counted for a person: their live sessions, so that a list need not, and the changes of approvals."""
 
     __tablename__ = "session_counters"
 
     owner_id: Mapped[str] = mapped_column(String(255), primary_key=True)
     live_sessions: Mapped[int] = mapped_column(Integer, nullable=False)
+    inbox_seq: Mapped[int] = mapped_column(BigInteger, nullable=False, default=0, server_default="0")
 
 
 class AgentContext(AgentBase):

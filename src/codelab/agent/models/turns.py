@@ -112,18 +112,38 @@ class PendingApproval(AgentBase):
     """A question to a person. ``request_id`` is its public id; ``digest`` binds it to exactly one call.
 
     Of the type ``limit`` it asks whether a turn goes on, and no row of ``tool_calls`` has its ``call_id``.
+    ``owner_id`` is that of the session. ``inbox_seq`` numbers the changes of a person's approvals: it is that of its
+    last one. ``expires_at`` is NULL for what was asked when nothing expired yet.
     """
 
     __tablename__ = "pending_approvals"
     __table_args__ = (
-        CheckConstraint("status IN ('pending', 'approved', 'rejected', 'cancelled')", name="approval_status"),
+        CheckConstraint(
+            "status IN ('pending', 'approved', 'rejected', 'cancelled', 'expired')", name="approval_status"
+        ),
         Index("idx_pending_approvals_session", "session_db_id", "status"),
         Index("idx_pending_approvals_call_id", "session_db_id", "call_id"),
         Index("ix_pending_approvals_turn_db_id", "turn_db_id"),
+        Index("uq_pending_approvals_inbox", "owner_id", "inbox_seq", unique=True),
+        Index(
+            "ix_pending_approvals_waiting",
+            "owner_id",
+            "inbox_seq",
+            sqlite_where=text("status = 'pending'"),
+            postgresql_where=text("status = 'pending'"),
+        ),
+        Index(
+            "ix_pending_approvals_expiring",
+            "expires_at",
+            sqlite_where=text("status = 'pending'"),
+            postgresql_where=text("status = 'pending'"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     request_id: Mapped[str] = mapped_column(String(255), nullable=False, unique=True)
+    owner_id: Mapped[str] = mapped_column(String(255), nullable=False)
+    inbox_seq: Mapped[int | None] = mapped_column(BigInteger)
     request_type: Mapped[str] = mapped_column(String(50), nullable=False)
     subject: Mapped[str | None] = mapped_column(String(255))
     session_db_id: Mapped[int] = session_key()
@@ -133,11 +153,14 @@ class PendingApproval(AgentBase):
     tool_name: Mapped[str] = mapped_column(String(255), nullable=False)
     arguments: Mapped[str] = mapped_column(Text, nullable=False)
     digest: Mapped[str] = mapped_column(String(64), nullable=False)
+    policy_version: Mapped[str | None] = mapped_column(String(64))
     reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, nullable=False)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     status: Mapped[str] = mapped_column(String(50), nullable=False)
     decision: Mapped[str | None] = mapped_column(String(20))
     decision_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     decision_reason: Mapped[str | None] = mapped_column(Text)
     decided_by: Mapped[str | None] = mapped_column(String(255))
+    decided_client_id: Mapped[str | None] = mapped_column(String(255))
     decided_arguments: Mapped[str | None] = mapped_column(Text)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from codelab.agent.policy.decision import Decision, Policy, Step
-from codelab.agent.policy.file import load_rules
+from codelab.agent.policy.file import RuleError, load_rules, read_rule
 from codelab.agent.policy.granting import NotGrantable, exact_rule
 from codelab.agent.policy.matching import matches
 from codelab.agent.policy.rules import BUILT_IN, Effect, Layer, Rule
@@ -19,8 +19,10 @@ __all__ = (
     "NotGrantable",
     "Policy",
     "Rule",
+    "RuleError",
     "Step",
     "exact_rule",
     "load_rules",
     "matches",
+    "read_rule",
 )

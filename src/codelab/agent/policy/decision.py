@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,6 +12,7 @@ import msgspec
 from codelab.agent.policy.calls import Call
 from codelab.agent.policy.matching import concerns, match
 from codelab.agent.policy.rules import BUILT_IN, Effect, Layer, Rule
+from codelab.text import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,10 +45,24 @@ class Decision(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Policy:
-    """The rules of an installation: those that codelab comes with, and the operator's."""
+    """The rules of an installation: those that codelab comes with, the operator's, and perhaps those of a session."""
 
     operator: tuple[Rule, ...] = ()
     built_in: tuple[Rule, ...] = BUILT_IN
+    session: tuple[Rule, ...] = ()
+
+    def of_session(self, rules: str | None) -> Policy:
+        """Return the policy of a session; ``rules`` is the JSON of its own, None where it has none."""
+        return self if rules is None else replace(self, session=msgspec.json.decode(rules, type=tuple[Rule, ...]))
+
+    @cached_property
+    def version(self) -> str:
+        """Name the rules that hold, wherever they are written: SHA-256, lower-case hex, of their canonical JSON."""
+        layers = [
+            [msgspec.structs.replace(rule, source=None) for rule in rules]
+            for rules in (self.built_in, self.operator, self.session)
+        ]
+        return hashlib.sha256(canonical_json(layers).encode()).hexdigest()
 
     def decide(
         self,
@@ -53,24 +70,29 @@ class Policy:
         tool: str,
         arguments: dict[str, Any],
         *,
-        session: Iterable[Rule] = (),
         grants: Iterable[Rule] = (),
     ) -> Decision:
         """Decide about a call whose arguments fit its schema.
 
         The layers are read in the order built-in, operator, session, grants. Of all rules that match the last one
-        decides, but what the operator denies stays denied. Where nobody can tell whether a rule that denies or asks
-        matches, it asks; what the operator may deny is never simply allowed.
+        decides, but what the operator denies stays denied, and so does what the first two layers come to deny: nobody
+        lifts that for a session. Where nobody can tell whether a rule that denies or asks matches, it asks; what the
+        operator may deny is never simply allowed.
         """
         call = Call(agent, tool, arguments)
         layers: tuple[tuple[Layer, Iterable[Rule]], ...] = (
             ("built-in", self.built_in),
             ("operator", self.operator),
-            ("session", session),
+            ("session", self.session),
             ("grants", grants),
         )
         steps = [_look(layer, rule, call) for layer, rules in layers for rule in rules if concerns(rule, call)]
         decisive = _choose(steps)
+        of_installation = [step for step in steps if step.layer in {"built-in", "operator"}]
+        if len(of_installation) < len(steps):
+            base = _choose(of_installation)
+            if base is not None and of_installation[base].effect == "deny":
+                decisive = base  # the layers come in order, so it has the same place among all
         trace = tuple(
             msgspec.structs.replace(step, decided=True) if place == decisive else step
             for place, step in enumerate(steps)

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-__all__ = ("MCP", "load_rules")
+__all__ = ("MCP", "RuleError", "load_rules", "read_rule")
 
 #: What the names of tools of MCP servers begin with.
 MCP = "mcp__"
 MAX_BYTES = 1024 * 1024
 _MEMBERS = ("tool", "agent", "path", "command", "exact", "effect", "reason")
 _EFFECTS = get_args(Effect)
+_WORDS = {"allow": "allows this", "ask": "asks a person", "deny": "does not allow this"}
 
 
 def load_rules(path: Path, name: str, *, agents: Collection[str], tools: Collection[str]) -> tuple[Rule, ...]:
@@ -41,6 +42,19 @@ def load_rules(path: Path, name: str, *, agents: Collection[str], tools: Collect
     except OSError as error:
         raise StartError(f"{name}: {path} cannot be read: {error.strerror or error}.") from None
     return _Reader(f"{name}: {path}", path.name, agents, {*tools, *PATHS}).read(raw)
+
+
+class RuleError(ValueError):
+    """Say what is wrong with a rule; the sentence is for the person who wrote it."""
+
+
+def read_rule(rule: dict[str, Any], source: str, *, agents: Collection[str], tools: Collection[str]) -> Rule:
+    """Read one rule that came as JSON, by what holds for those of a file; ``source`` says where it stands.
+
+    Raises:
+        RuleError: it cannot be used.
+    """
+    return _OneReader("", source, agents, {*tools, *PATHS}).read_one(rule)
 
 
 class _Reader:
@@ -86,14 +100,17 @@ class _Reader:
             path=self._path(members["path"], effect, tool) if "path" in members else None,
             command=self._command(members["command"], tool) if "command" in members else None,
             exact=self._switch(members["exact"]) if "exact" in members else False,
-            reason=self._text(members["reason"], "reason") if "reason" in members else _reason(effect),
-            source=f"{self._source}:{node.start_mark.line + 1}",
+            reason=self._text(members["reason"], "reason") if "reason" in members else self._reason(effect),
+            source=self._place(node),
         )
         if rule.exact and (effect != "allow" or (rule.path is None and rule.command is None)):
             self._refuse(members["exact"].start_mark, "exact: is for an allow with a path or a command")
         if effect == "allow" and rule.path is not None and rule.command is None and tool == "execute_command":
             self._refuse(members["path"].start_mark, "path: allows no command by itself; add command")
         return rule
+
+    def _place(self, node: yaml.Node) -> str:
+        return f"{self._source}:{node.start_mark.line + 1}"
 
     def _members(self, node: yaml.Node, known: tuple[str, ...]) -> dict[str, yaml.Node]:
         if not isinstance(node, yaml.MappingNode):
@@ -154,11 +171,25 @@ class _Reader:
             self._refuse(node.start_mark, "exact: true or false is expected")
         return bool(node.value == "true")
 
+    def _reason(self, effect: str) -> str:
+        return f"The operator's policy {_WORDS[effect]}"
+
     def _refuse(self, mark: Any, problem: str) -> NoReturn:
         line = "" if mark is None else f", line {mark.line + 1}"
         raise StartError(f"{self._where}{line}: {problem}.")
 
 
-def _reason(effect: str) -> str:
-    words = {"allow": "allows this", "ask": "asks a person", "deny": "does not allow this"}
-    return f"The operator's policy {words[effect]}"
+class _OneReader(_Reader):
+    """Read a rule without lines."""
+
+    def read_one(self, rule: dict[str, Any]) -> Rule:
+        return self._rule(yaml.representer.SafeRepresenter().represent_data(rule))
+
+    def _place(self, node: yaml.Node) -> str:  # noqa: ARG002 - there are no lines to read from it
+        return self._source
+
+    def _reason(self, effect: str) -> str:
+        return f"The policy of this session {_WORDS[effect]}"
+
+    def _refuse(self, mark: Any, problem: str) -> NoReturn:  # noqa: ARG002 - as above
+        raise RuleError(problem)

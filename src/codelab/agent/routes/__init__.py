@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar import Router
 
-from codelab.agent.routes import agents, events, grants, policy, sessions, socket, turns
+from codelab.agent.routes import agents, approvals, events, grants, policy, sessions, socket, turns
 from codelab.agent.routes.common import AgentRequest
 from codelab.identity import RequireScopes
 
@@ -20,6 +20,7 @@ def router(*, max_message_body: int) -> Router:
             *sessions.HANDLERS,
             *turns.HANDLERS,
             Router("/", route_handlers=turns.MESSAGE_HANDLERS, request_max_body_size=max_message_body),
+            *approvals.HANDLERS,
             *policy.HANDLERS,
             *grants.HANDLERS,
             *events.HANDLERS,

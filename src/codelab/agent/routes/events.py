@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from litestar import Response, get
@@ -44,12 +45,8 @@ async def follow_events(
         events, latest = await following.log.page(session_db_id, cursor, limit)
         return Response(EventPage.of(events, after=cursor, latest=latest))
     return EventStream(
-        following.log,
-        following.readers,
-        request.principal,
-        session_db_id,
-        cursor,
-        client=name,
+        partial(following.readers.attach, request.principal, session_db_id, name),
+        partial(following.log.follow, session_db_id, cursor),
         send_timeout=following.send_timeout,
     )
 

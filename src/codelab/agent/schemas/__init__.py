@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from codelab.agent.schemas.agents import AgentContextInfo, AgentInfo, AgentList, ContextAnswer, Switch, SwitchRequest
-from codelab.agent.schemas.approvals import Approval, ApprovalList, Decision
+from codelab.agent.schemas.approvals import (
+    STATUSES,
+    AdminApproval,
+    AdminApprovals,
+    Approval,
+    ApprovalList,
+    Decision,
+    InboxPage,
+    Rejection,
+)
 from codelab.agent.schemas.context import ContextMessage, ContextView, Summary
 from codelab.agent.schemas.grants import Grant, GrantList, GrantPreview, GrantRequest, PastCall, PreviewRequest
 from codelab.agent.schemas.history import EventPage, History, HistoryMessage, LoggedEvent
 from codelab.agent.schemas.images import MAX_IMAGES, ImageInfo, NewImage
 from codelab.agent.schemas.models import ModelInfo, ModelList, ModelPrices
-from codelab.agent.schemas.policy import Call, Explanation
+from codelab.agent.schemas.policy import Call, Explanation, SessionPolicy, SessionPolicyChange
 from codelab.agent.schemas.sessions import ActiveTurn, NewSession, SessionChange, SessionInfo, SessionList
 from codelab.agent.schemas.turns import (
     CallId,
@@ -28,7 +37,10 @@ from codelab.agent.schemas.usage import CallUsage, TotalUsage
 
 __all__ = (
     "MAX_IMAGES",
+    "STATUSES",
     "ActiveTurn",
+    "AdminApproval",
+    "AdminApprovals",
     "AgentContextInfo",
     "AgentInfo",
     "AgentList",
@@ -53,6 +65,7 @@ __all__ = (
     "History",
     "HistoryMessage",
     "ImageInfo",
+    "InboxPage",
     "LoggedEvent",
     "MessageAccepted",
     "ModelInfo",
@@ -65,9 +78,12 @@ __all__ = (
     "PreviewRequest",
     "Queue",
     "QueuedTurn",
+    "Rejection",
     "SessionChange",
     "SessionInfo",
     "SessionList",
+    "SessionPolicy",
+    "SessionPolicyChange",
     "Summary",
     "Switch",
     "SwitchRequest",

@@ -12,15 +12,42 @@ if TYPE_CHECKING:
     from codelab.agent.gate import Verdict
     from codelab.agent.policy import Rule, Step
 
-__all__ = ("Call", "ExplainedRule", "Explanation", "TraceStep")
+__all__ = (
+    "Call",
+    "ExplainedRule",
+    "Explanation",
+    "SessionPolicy",
+    "SessionPolicyChange",
+    "SessionRule",
+    "TraceStep",
+)
 
 
 class Call(Input):
-    """A call that an agent might make."""
+    """A call that an agent might make, in a session where one is named."""
 
     agent: str
     tool: str
     arguments: dict[str, Any]
+    session_id: str | None = None
+
+
+class SessionRule(Input):
+    """A rule of a session as it is written, with the members of a rule in the operator's file."""
+
+    tool: str
+    effect: str
+    agent: str | None = None
+    path: str | None = None
+    command: str | list[str] | None = None
+    exact: bool | None = None
+    reason: str | None = None
+
+
+class SessionPolicyChange(Input):
+    """Set the rules of a session, in place of those that it has."""
+
+    rules: list[SessionRule]
 
 
 class ExplainedRule(msgspec.Struct):
@@ -39,6 +66,14 @@ class ExplainedRule(msgspec.Struct):
     def of(cls, rule: Rule) -> Self:
         """Describe a rule."""
         return cls(rule.tool, rule.agent, rule.path, rule.command, rule.exact, rule.effect, rule.reason, rule.source)
+
+
+class SessionPolicy(msgspec.Struct):
+    """The rules of a session; ``policy_version`` names them together with those of the installation."""
+
+    session_id: str
+    policy_version: str
+    rules: list[ExplainedRule]
 
 
 class TraceStep(msgspec.Struct):

@@ -12,6 +12,7 @@ from codelab.agent.turns.calling import ModelCaller
 from codelab.agent.turns.calls import CallTransitions
 from codelab.agent.turns.claims import ClaimService
 from codelab.agent.turns.context import ContextBuilder, ContextService
+from codelab.agent.turns.expiry import Expiry
 from codelab.agent.turns.queue import QueueService
 from codelab.agent.turns.runner import Runner
 from codelab.agent.turns.service import TurnService
@@ -24,6 +25,7 @@ __all__ = (
     "ClaimService",
     "ContextBuilder",
     "ContextService",
+    "Expiry",
     "ModelCaller",
     "QueueService",
     "Runner",

@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from codelab.agent import gate
 from codelab.agent.grants import make_grant
 from codelab.agent.idempotency import write_once
 from codelab.agent.ownership import PUBLIC_ID, require_session
-from codelab.agent.repository import approvals, claims, turns
-from codelab.agent.schemas import Approval
-from codelab.agent.tools import InvalidArguments
+from codelab.agent.repository import approvals, claims, inbox, turns
+from codelab.agent.schemas import AdminApproval, AdminApprovals, Approval
 from codelab.agent.turns.calls import UNKNOWN_OUTCOME
 from codelab.agent.turns.claims import unknown_outcome
-from codelab.errors import BadRequest, Conflict, NotFound
+from codelab.agent.turns.deciding import (
+    OverdueError,
+    check_again,
+    check_decision,
+    check_digest,
+    check_edit,
+    decided_already,
+)
+from codelab.agent.turns.expiry import is_overdue
+from codelab.db import now
+from codelab.errors import BadRequest, NotFound
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
@@ -29,12 +37,17 @@ if TYPE_CHECKING:
     from codelab.agent.policy import Policy
     from codelab.agent.schemas import GrantRequest
     from codelab.agent.turns.calls import CallTransitions
+    from codelab.agent.turns.expiry import Expiry
     from codelab.agent.turns.runner import Runner
     from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
+    from codelab.errors import Conflict
     from codelab.identity import Principal
 
 __all__ = ("ApprovalService",)
+
+#: The feedback where a message takes the place of a decision.
+INSTEAD = "The person sent a message instead of a decision"
 
 
 class ApprovalService:
@@ -48,6 +61,9 @@ class ApprovalService:
         runner: Runner,
         agents: Mapping[str, Agent],
         policy: Policy,
+        expiry: Expiry,
+        *,
+        rejects_for_messages: bool,
     ) -> None:
         self._database = database
         self._transitions = transitions
@@ -55,6 +71,8 @@ class ApprovalService:
         self._calls = calls
         self._runner = runner
         self._agents = agents
+        self._expiry = expiry
+        self._rejects = rejects_for_messages
 
     async def decide(
         self,
@@ -76,8 +94,8 @@ class ApprovalService:
             BadRequest: the modified arguments are missing, do not fit the tool, or the policy denies them; it is an
                 edit of a limit; or what was decided cannot be granted.
             NotFound: no such session of this person, or no such approval in it.
-            Conflict: it was decided already; the decision is in the problem's member ``approval``. Or the policy
-                has changed since it was asked, and denies it.
+            Conflict: it was decided already, or its time is over; how it ended is in the problem's member ``approval``.
+                Or the policy has changed since it was asked, and denies it.
         """
         if decision == "reject" and grant is not None:
             raise BadRequest("grant: is not for reject", field="grant")
@@ -86,24 +104,26 @@ class ApprovalService:
             session = await require_session(tx.session, principal, session_id)
             known = re.fullmatch(PUBLIC_ID, approval_id)
             row = await approvals.find(tx.session, session.db_id, approval_id) if known else None
-            _check_decision(row, decision, modified)
+            check_decision(row, decision, modified)
             if row is None:
                 raise NotFound("This session has no such approval.", code="unknown_approval")
             if row.status != "pending":
-                decided = msgspec.to_builtins(Approval.from_row(row))
-                raise Conflict(
-                    f"This was decided already: {row.status}.", code="approval_decided", extra={"approval": decided}
-                )
+                raise decided_already(row)
+            if is_overdue(row, now()):
+                raise OverdueError(row)
             arguments = msgspec.json.decode(row.arguments)
+            if decision != "reject":
+                check_digest(row, arguments)
+            policy = self._policy.of_session(session.policy_rules)
             if modified is not None:
-                arguments = self._check_edit(row, modified)
+                arguments = check_edit(self._agents[row.agent], row, modified, policy)
             elif decision == "approve" and row.request_type != approvals.LIMIT:
-                self._check_again(row, arguments)
+                check_again(self._agents[row.agent], row, arguments, policy)
             turn = await turns.find_active(tx.session, row.session_db_id)
             assert turn is not None
             given = None
             if grant is not None:
-                given = await make_grant(tx, principal, session, row, turn, arguments, grant)
+                given = await make_grant(self._calls.audit, tx, principal, session, row, turn, arguments, grant)
             status = "rejected" if decision == "reject" else "approved"
             await approvals.resolve(
                 tx.session,
@@ -111,6 +131,7 @@ class ApprovalService:
                 status=status,
                 decision=decision,
                 decided_by=principal.subject,
+                client_id=principal.client_id,
                 feedback=feedback,
                 arguments=canonical_json(arguments),
             )
@@ -122,24 +143,11 @@ class ApprovalService:
         route, values = ("approvals", session_id, approval_id), [decision, modified, feedback]
         if grant is not None:
             values.append(msgspec.to_builtins(grant))
-        return await write_once(self._database, once, principal, route, values, unit, Approval)
-
-    def _check_edit(self, row: Row[Any], modified: dict[str, Any]) -> dict[str, Any]:
         try:
-            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, modified, self._policy)
-        except InvalidArguments as error:
-            raise BadRequest(f"modified_arguments: {error}", field="modified_arguments") from None
-        if verdict.effect == "deny":
-            raise BadRequest(f"modified_arguments: {verdict.reason}", code="denied", field="modified_arguments")
-        return verdict.arguments
-
-    def _check_again(self, row: Row[Any], arguments: dict[str, Any]) -> None:
-        try:
-            verdict = gate.check_edit(self._agents[row.agent], row.tool_name, arguments, self._policy)
-        except InvalidArguments as error:
-            raise Conflict(f"The tool takes these arguments no longer: {error}", code="denied") from None
-        if verdict.effect == "deny":
-            raise Conflict(f"The policy does not allow this any longer: {verdict.reason}", code="denied")
+            return await write_once(self._database, once, principal, route, values, unit, Approval)
+        except OverdueError as overdue:  # nothing of that unit was kept
+            row = overdue.row
+        raise await self._end(row)
 
     async def _carry_out(
         self,
@@ -153,7 +161,15 @@ class ApprovalService:
         principal: Principal,
     ) -> None:
         await self._calls.tell_resolved(
-            tx, turn, row, status, decision, arguments, feedback=feedback, decided_by=principal.subject
+            tx,
+            turn,
+            row,
+            status,
+            decision,
+            arguments,
+            feedback=feedback,
+            decided_by=principal.subject,
+            client_id=principal.client_id,
         )
         if row.request_type == approvals.LIMIT:
             await self._go_on_or_end(tx, turn, status, feedback)
@@ -180,6 +196,87 @@ class ApprovalService:
             await self._calls.answer(tx, turn, call, "rejected", result=result)
         await self._runner.resume_when_answered(tx, turn)
 
+    async def list_all(self, *, status: str | None, cursor: str | None, limit: int) -> AdminApprovals:
+        """List everybody's approvals, of one status where one is named, the newest first, for an administrator.
+
+        Raises:
+            BadRequest: the cursor is none of this list.
+        """
+        if cursor is not None and not re.fullmatch(PUBLIC_ID, cursor):
+            raise BadRequest("cursor: is none of this list", field="cursor")
+        async with self._database.read() as db:
+            rows = await inbox.list_all(db, status=status, before=cursor, limit=limit + 1)
+        more = rows[limit - 1].id if len(rows) > limit else None
+        return AdminApprovals([AdminApproval.from_row(row) for row in rows[:limit]], more)
+
+    async def reject_any(
+        self, principal: Principal, approval_id: str, feedback: str | None, once: Once | None = None
+    ) -> AdminApproval:
+        """Reject anybody's approval as an administrator, who can do nothing else to it.
+
+        Raises:
+            NotFound: there is no such approval.
+            Conflict: it was decided already, or its time is over.
+        """
+        known = re.fullmatch(PUBLIC_ID, approval_id)
+
+        async def unit(tx: Transaction) -> AdminApproval:
+            row = await inbox.find_any(tx.session, approval_id) if known else None
+            if row is None:
+                raise NotFound("There is no such approval.", code="unknown_approval")
+            if row.status != "pending":
+                raise decided_already(row)
+            if is_overdue(row, now()):
+                raise OverdueError(row)
+            turn = await turns.find_active(tx.session, row.session_db_id)
+            assert turn is not None
+            await self._reject(tx, turn, row, principal, feedback or "Rejected by an administrator")
+            final = await inbox.find_any(tx.session, approval_id)
+            assert final is not None
+            return AdminApproval.from_row(final)
+
+        route, values = ("admin-reject", approval_id), [feedback]
+        try:
+            return await write_once(self._database, once, principal, route, values, unit, AdminApproval)
+        except OverdueError as overdue:
+            row = overdue.row
+        raise await self._end(row)
+
+    async def reject_for_message(self, tx: Transaction, principal: Principal, session: Row[Any]) -> bool:
+        """Reject what waits in a session, since its owner says something else; return whether anything did.
+
+        Only who may decide does so: the message of another client waits.
+        """
+        if not self._rejects or session.turn_state != "waiting" or "approvals:decide" not in principal.scopes:
+            return False
+        pending = await approvals.list_pending(tx.session, session.db_id)
+        for row in pending:
+            turn = await turns.find_active(tx.session, session.db_id)
+            if turn is not None and not is_overdue(row, now()):
+                await self._reject(tx, turn, row, principal, INSTEAD)
+        return bool(pending)
+
+    async def _reject(self, tx: Transaction, turn: Row[Any], row: Row[Any], by: Principal, feedback: str) -> None:
+        await approvals.resolve(
+            tx.session,
+            row.request_id,
+            status="rejected",
+            decision="reject",
+            decided_by=by.subject,
+            client_id=by.client_id,
+            feedback=feedback,
+            arguments=row.arguments,
+        )
+        arguments = msgspec.json.decode(row.arguments)
+        await self._carry_out(tx, turn, row, "rejected", "reject", arguments, feedback, by)
+
+    async def _end(self, row: Row[Any]) -> Conflict:
+        """End an approval whose time is over, and say so."""
+        await self._expiry.expire(row.session_db_id, row.request_id)
+        async with self._database.read() as db:
+            ended = await approvals.find(db, row.session_db_id, row.request_id)
+        return decided_already(ended or row)
+
     async def _go_on_or_end(self, tx: Transaction, turn: Row[Any], status: str, feedback: str | None) -> None:
         if status == "approved":
             await self._runner.resume_when_answered(tx, turn)
@@ -192,11 +289,3 @@ class ApprovalService:
         async with self._database.peek() as db:
             session = await require_session(db, principal, session_id)
             return [Approval.from_row(row) for row in await approvals.list_pending(db, session.db_id)]
-
-
-def _check_decision(row: Row[Any] | None, decision: str, modified: dict[str, Any] | None) -> None:
-    if decision == "edit" and row is not None and row.request_type == approvals.LIMIT:
-        raise BadRequest("decision: must be approve or reject, since there is nothing to edit", field="decision")
-    if (decision == "edit") != (modified is not None):
-        problem = "is required for edit" if decision == "edit" else "is for edit only"
-        raise BadRequest(f"modified_arguments: {problem}", field="modified_arguments")

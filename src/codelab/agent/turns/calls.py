@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
 
 from codelab.agent import gate
+from codelab.agent.audit import ENDS, of_arguments
 from codelab.agent.repository import approvals, messages, sessions, turns
 from codelab.agent.tools import SWITCH_MODE
 from codelab.agent.turns.transcript import result_text
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
+    from codelab.agent.audit import AuditTrail
+    from codelab.agent.inbox import Inbox
     from codelab.agent.log import EventLog
+    from codelab.agent.policy import Policy
     from codelab.agent.providers import ToolCall
     from codelab.agent.turns.answer import Answer
     from codelab.db import Transaction
@@ -51,6 +56,8 @@ async def switch_agent(
         "by": by,
     }
     await log.append(tx, session.db_id, ("agent.switched", data))
+    actor = session.owner_id if by == "user" else None
+    log.audit.record(tx, "agent_switched", owner_id=session.owner_id, session_id=session.id, actor_id=actor, **data)
 
 
 async def unique_calls(tx: Transaction, session_db_id: int, calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
@@ -69,8 +76,16 @@ async def unique_calls(tx: Transaction, session_db_id: int, calls: Sequence[Tool
 class CallTransitions:
     """Change tool calls and the approvals that they wait for."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, inbox: Inbox, policy: Policy, *, approval_seconds: int) -> None:
         self._log = log
+        self._inbox = inbox
+        self._policy = policy
+        self._patience = timedelta(seconds=approval_seconds)
+
+    @property
+    def audit(self) -> AuditTrail:
+        """The audit trail."""
+        return self._log.audit
 
     async def admit(
         self,
@@ -99,6 +114,17 @@ class CallTransitions:
         row = await turns.find_call(tx.session, session.db_id, call.id)
         assert row is not None
         if verdict.effect == "deny":
+            self.audit.record(
+                tx,
+                "call_denied",
+                owner_id=session.owner_id,
+                session_id=session.id,
+                agent=answer.agent,
+                call_id=call.id,
+                tool_name=row.tool_name,
+                reason=verdict.reason,
+                **of_arguments(verdict.arguments),
+            )
             await self.answer(tx, turn, row, "denied", error=verdict.reason)
         elif call.name == SWITCH_MODE:
             await self._hand_over(tx, turn, row, verdict.arguments)
@@ -132,7 +158,9 @@ class CallTransitions:
     ) -> str:
         """Ask a person about a call that waits for one; return the public id of the question."""
         request_id = new_id()
-        digest = gate.digest(session.id, agent, tool_name, arguments)
+        version = self._policy.of_session(session.policy_rules).version
+        digest = gate.digest(session.id, agent, tool_name, arguments, version)
+        at = now()
         await approvals.add(
             tx.session,
             request_id=request_id,
@@ -145,8 +173,12 @@ class CallTransitions:
             tool_name=tool_name,
             arguments=canonical_json(arguments),
             digest=digest,
+            policy_version=version,
             reason=reason,
+            owner_id=session.owner_id,
+            expires_at=at + self._patience,
         )
+        self._inbox.changed(tx, session.owner_id, request_id)
         data = {
             "approval_id": request_id,
             "request_type": request_type,
@@ -156,7 +188,8 @@ class CallTransitions:
             "arguments": arguments,
             "reason": reason,
             "digest": digest,
-            "created_at": now(),
+            "created_at": at,
+            "expires_at": at + self._patience,
         }
         await self._log.append(tx, session.db_id, ("approval.requested", data))
         return request_id
@@ -229,8 +262,10 @@ class CallTransitions:
         *,
         feedback: str | None = None,
         decided_by: str | None = None,
+        client_id: str | None = None,
     ) -> int:
         """Append how an approval ended."""
+        self._inbox.changed(tx, approval.owner_id, approval.request_id)
         data = {
             "approval_id": approval.request_id,
             "call_id": approval.call_id,
@@ -241,5 +276,20 @@ class CallTransitions:
             "arguments": arguments,
             "feedback": feedback,
             "decided_by": decided_by,
+            "client_id": client_id,
         }
+        if (event := ENDS.get(status)) is not None:
+            told = {name: data[name] for name in ("approval_id", "call_id", "tool_name", "decision", "feedback")}
+            self.audit.record(
+                tx,
+                event,
+                owner_id=approval.owner_id,
+                session_id=approval.session_id,
+                actor_id=decided_by,
+                client_id=client_id,
+                agent=approval.agent,
+                digest=approval.digest,
+                **told,
+                **of_arguments(arguments),
+            )
         return await self._log.append(tx, turn.session_db_id, ("approval.resolved", data))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from codelab.agent.idempotency import Once
     from codelab.agent.log import EventLog
     from codelab.agent.schemas import NewImage
+    from codelab.agent.turns.approvals import ApprovalService
     from codelab.agent.turns.calls import CallTransitions
     from codelab.agent.turns.runner import Runner
     from codelab.agent.turns.transitions import Transitions
@@ -48,6 +49,7 @@ class TurnService:
         calls: CallTransitions,
         runner: Runner,
         agents: Mapping[str, Agent],
+        approvals: ApprovalService,
         *,
         max_message_bytes: int,
         max_image_bytes: int,
@@ -59,6 +61,7 @@ class TurnService:
         self._calls = calls
         self._runner = runner
         self._agents = agents
+        self._approvals = approvals
         self._max_message_bytes = max_message_bytes
         self._max_image_bytes = max_image_bytes
         self._max_result_bytes = max_result_bytes
@@ -74,6 +77,8 @@ class TurnService:
         images: Sequence[NewImage] = (),
     ) -> MessageAccepted:
         """Take a user's message and queue the turn that answers it; one that steers joins the active turn.
+
+        So does one that takes the place of a decision: what waited for one is rejected then.
 
         Raises:
             BadRequest: the content is empty, or an image is none.
@@ -93,7 +98,10 @@ class TurnService:
             session = await require_session(tx.session, principal, session_id)
             if delivery == "reject":
                 await self._reject_while_busy(tx, session)
-            joined = session.turn_id if delivery == "steer" else None
+            instead = await self._approvals.reject_for_message(tx, principal, session)
+            if instead:  # the turn may have ended with that, at a limit
+                session = await require_session(tx.session, principal, session_id)
+            joined = session.turn_id if delivery == "steer" or instead else None
             # Where nothing is before it, a turn begins here: a second transaction would only make people wait.
             runs = session.turn_id is None and await turns.next_queued(tx.session, session.db_id) is None
             turn = await self._transitions.add(tx, session, turn_id=turn_id, message_id=message_id, runs=runs)

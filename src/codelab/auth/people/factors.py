@@ -11,12 +11,12 @@ from joserfc import jwe
 from joserfc.errors import JoseError
 
 from codelab.auth.errors import OAuthError, WrongCredentials
-from codelab.auth.key_file import open_key_file
 from codelab.auth.keys import JWE_ALGORITHMS
 from codelab.auth.people.totp import matching_step, new_secret
 from codelab.auth.repository import factors, users
 from codelab.auth.tokens import hash_token
 from codelab.db import now
+from codelab.key_file import open_key_file
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import Table, and_, delete, func, or_, select
+from sqlalchemy import Table, and_, delete, or_, select
 
 from codelab.auth.models import (
     AuthorizationCode,
@@ -15,7 +15,6 @@ from codelab.auth.models import (
     SigningKey,
 )
 from codelab.auth.people.models import FailureCount, PasswordReset, PersonalToken
-from codelab.auth.repository.audit import AUDIT
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -27,11 +26,8 @@ __all__ = (
     "EXPIRING",
     "delete_expired",
     "delete_keys",
-    "delete_pruned",
     "delete_tokens",
-    "last_seq_before",
     "list_ended_tokens",
-    "pruned_seq",
 )
 
 _tokens = cast("Table", RefreshToken.__table__)
@@ -74,35 +70,3 @@ async def delete_keys(session: AsyncSession, before: datetime) -> int:
     """Delete the signing keys whose last token expired before a time; return how many."""
     deleted = await session.execute(delete(_keys).where(_keys.c.expires_at < before).returning(_keys.c.kid))
     return len(deleted.all())
-
-
-async def pruned_seq(session: AsyncSession) -> int:
-    """Return up to which ``seq`` the audit trail may be deleted."""
-    checkpoints = AUDIT.checkpoints
-    found = await session.execute(
-        select(func.coalesce(func.max(checkpoints.c.seq), 0)).where(checkpoints.c.kind == "pruned")
-    )
-    return int(found.scalar_one())
-
-
-async def last_seq_before(session: AsyncSession, before: datetime) -> int:
-    """Return the ``seq`` up to which every row of the audit trail is older than a time, 0 where none is."""
-    rows = AUDIT.rows
-    first_kept = select(func.min(rows.c.seq)).where(rows.c.created_at >= before).scalar_subquery()
-    found = await session.execute(
-        select(func.coalesce(func.max(rows.c.seq), 0)).where(
-            rows.c.seq.is_not(None),
-            rows.c.seq < func.coalesce(first_kept, select(AUDIT.head.c.seq).scalar_subquery() + 1),
-        )
-    )
-    return int(found.scalar_one())
-
-
-async def delete_pruned(session: AsyncSession, until: int, limit: int) -> int:
-    """Delete rows of the audit trail up to a ``seq``, the oldest first; return how many."""
-    rows = AUDIT.rows
-    found = await session.execute(select(rows.c.seq).where(rows.c.seq <= until).order_by(rows.c.seq).limit(limit))
-    seqs = list(found.scalars())
-    if seqs:
-        await session.execute(delete(rows).where(rows.c.seq <= seqs[-1]))
-    return len(seqs)

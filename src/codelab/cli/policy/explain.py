@@ -86,7 +86,7 @@ def explain(
 def _judge(
     agent: str, tool: str, arguments: dict[str, Any], policy_file: Path | None, env_file: Path | None
 ) -> Explanation:
-    from codelab.agent.explaining import explain_call, read_policy
+    from codelab.agent.policies import explain_call, read_policy
 
     if policy_file is not None:
         policy = read_policy(policy_file, "--file")

@@ -1,4 +1,4 @@
-"""The key file: the key that encrypts what the database keeps secret, and that chains the audit trail."""
+"""The key file: a key that is in no database, from which both modules derive what they encrypt and sign rows with."""
 
 from __future__ import annotations
 
