@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from codelab.client.approvals import LIMIT, UNKNOWN_OUTCOME, Call, Decision
+from codelab.client.approvals import LIMIT, UNKNOWN_OUTCOME, Call, Decision, Question
 from codelab.client.errors import ApiError
 from codelab.client.tools.errors import ToolError
+from codelab.client.tools.toolbox import convert
 
 if TYPE_CHECKING:
     from codelab.client.api import Api
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from codelab.client.wire import ApprovalRequested, Claim, ToolRequested
 
 __all__ = ("Calls",)
+
+#: The tool whose result is what the person says.
+ASK_PERSON = "ask_followup_question"
 
 
 class Calls:
@@ -107,7 +111,10 @@ class Calls:
                 self.tell_elsewhere(requested.tool_name)
             return None
 
-    async def _perform(self, call: Call) -> dict[str, Any]:
+    async def _perform(self, call: Call) -> Any:
+        if call.tool == ASK_PERSON:
+            self._approvals.take(call)
+            return await self._approvals.ask_for_answer(convert(call.arguments, Question))
         allowed = self._approvals.take(call)
         needed = self._toolbox.needs_approval(call.tool, call.arguments)
         edited = False
@@ -125,6 +132,8 @@ class Calls:
 def _summary(arguments: Any) -> str:
     if not isinstance(arguments, dict):
         return ""
+    if source := arguments.get("source"):
+        return f"{source} -> {arguments.get('destination')}"
     shown = arguments.get("command") or arguments.get("query") or arguments.get("path") or ""
     text = str(shown)
     return text if len(text) <= 100 else text[:99] + "…"

@@ -61,6 +61,7 @@ class Session(TotalColumns, AgentBase):
     message_count: Mapped[int] = mapped_column(Integer, nullable=False, default=0)
     last_seq: Mapped[int] = mapped_column(BigInteger, nullable=False, default=0)
     model: Mapped[str | None] = mapped_column(String(255))
+    plan: Mapped[str | None] = mapped_column(Text)
     input_tokens: Mapped[int | None] = mapped_column(BigInteger)
     output_tokens: Mapped[int | None] = mapped_column(BigInteger)
 

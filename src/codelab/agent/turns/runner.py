@@ -17,9 +17,9 @@ from codelab.agent.agents import ORCHESTRATOR
 from codelab.agent.providers import ModelError
 from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.routing import route_by_keywords
-from codelab.agent.turns.calls import switch_agent
 from codelab.agent.turns.lease import find_own, is_free
 from codelab.agent.turns.limits import Spent, add_seconds
+from codelab.agent.turns.server_tools import switch_agent
 from codelab.agent.turns.steering import take_steering
 from codelab.db.faults import is_unavailable
 
@@ -124,7 +124,7 @@ class Runner:
         self._tasks[session_db_id] = task
 
     async def resume_when_answered(self, tx: Transaction, turn: Row[Any]) -> None:
-        """Let a waiting turn go on after this commit when no call of it is open any more."""
+        """Let a waiting turn go on, or end, after this commit when no call of it is open any more."""
         if await self._transitions.resume_when_answered(tx, turn):
             tx.after_commit(lambda: self.wake(turn.session_db_id))
 
