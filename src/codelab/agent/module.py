@@ -38,6 +38,7 @@ from codelab.agent.turns import (
 )
 from codelab.agent.turns.lease import Lease, Leases
 from codelab.agent.turns.limits import TurnLimits
+from codelab.agent.turns.router import Router
 from codelab.agent.turns.window import ContextLimits
 from codelab.db import Database, Limits, parse_url
 from codelab.db.jobs import Job, Jobs
@@ -122,6 +123,8 @@ class AgentModule(InitPlugin):
             prices=prices,
         )
         self.context = ContextService(self.database, context, agents)
+        by_model = settings.routing == "model" and settings.llm_proxy_url is not None
+        router = Router(self.database, self.log, agents, caller, models, lease, by_model=by_model)
         self.runner = Runner(
             self.database,
             self.log,
@@ -129,6 +132,7 @@ class AgentModule(InitPlugin):
             agents,
             caller,
             context,
+            router,
             Leases(self.database, lease),
             limits=turn_limits,
             resumes=settings.on_restart == "resume",
