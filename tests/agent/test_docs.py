@@ -66,6 +66,7 @@ async def every_event(model: Upstream, ada: Person) -> list[Event]:
             write | {"id": "reject"},
             write | {"id": "edit"},
             call("nothing", {}, id="deny"),
+            call("update_plan", {"items": [{"text": "look", "status": "pending"}]}, id="plan"),
             call("switch_mode", {"mode": "debug"}, id="switch"),
             text="All at once.",
         )

@@ -116,6 +116,27 @@ UNFIT: list[tuple[str, Any]] = [
     ("execute_command", {"command": "ls", "shell": 1}),
     ("execute_command", {"command": "ls", "env": {"PATH": "/evil"}}),
     ("search_in_code", {"query": "x", "max_results": 10**9}),
+    ("apply_diff", {"path": "a"}),
+    ("apply_diff", {"path": "a", "diff": ""}),
+    ("apply_diff", {"path": "a", "diff": ["@@"]}),
+    ("apply_diff", {"path": "a", "diff": "@@", "fuzz": 3}),
+    ("delete_file", {"path": "a", "recursive": True}),
+    ("delete_file", {"path": ["a", "b"]}),
+    ("move_file", {"source": "a"}),
+    ("move_file", {"source": "a", "destination": ""}),
+    ("move_file", {"source": "a", "destination": "b", "overwrite": True}),
+    ("move_file", {"path": "a", "destination": "b"}),
+    ("ask_followup_question", {"question": ""}),
+    ("ask_followup_question", {"question": "q" * 4001}),
+    ("ask_followup_question", {"question": "q", "options": ["x"] * 11}),
+    ("ask_followup_question", {"question": "q", "answer": "yes"}),
+    ("attempt_completion", {}),
+    ("attempt_completion", {"result": "done", "approved": True}),
+    ("attempt_completion", {"result": {"text": "done"}}),
+    ("update_plan", {"items": "all"}),
+    ("update_plan", {"items": [{"text": "a", "status": "approved"}]}),
+    ("update_plan", {"items": [{"text": "a" * 501, "status": "pending"}]}),
+    ("update_plan", {"items": [{"text": "a", "status": "pending"}] * 51}),
     ("switch_mode", {"mode": "Coder"}),
     ("switch_mode", {"mode": "root"}),
     ("switch_mode", {"mode": ["coder"]}),
@@ -143,6 +164,21 @@ def test_the_architect_writes_nothing_but_markdown(path: str) -> None:
     assert check_call(AGENTS["architect"], "write_file", json.dumps(arguments)).effect == "deny"
     assert check_edit(AGENTS["architect"], "write_file", arguments).effect == "deny"
     assert check_call(AGENTS["coder"], "write_file", json.dumps(arguments)).effect == "ask"
+
+
+@pytest.mark.parametrize("path", NO_MARKDOWN)
+def test_the_architect_changes_nothing_but_markdown(path: str) -> None:
+    """With no tool: not by a diff, not by deleting, not by moving it, nor by moving something there."""
+    tries: list[tuple[str, dict[str, str]]] = [
+        ("apply_diff", {"path": path, "diff": "@@"}),
+        ("delete_file", {"path": path}),
+        ("move_file", {"source": path, "destination": "a.md"}),
+        ("move_file", {"source": "a.md", "destination": path}),
+    ]
+    for tool, arguments in tries:
+        assert check_call(AGENTS["architect"], tool, json.dumps(arguments)).effect == "deny"
+        assert check_edit(AGENTS["architect"], tool, arguments).effect == "deny"
+        assert check_call(AGENTS["coder"], tool, json.dumps(arguments)).effect == "ask"
 
 
 @pytest.mark.parametrize("path", MARKDOWN)
@@ -200,6 +236,12 @@ def test_each_agent_has_its_tools_and_no_others() -> None:
         "execute_command": {"command": "ls"},
         "search_in_code": {"query": "x"},
         "switch_mode": {"mode": "coder"},
+        "apply_diff": {"path": "a.md", "diff": "@@ -1 +1 @@\n-a\n+b"},
+        "delete_file": {"path": "a.md"},
+        "move_file": {"source": "a.md", "destination": "b.md"},
+        "ask_followup_question": {"question": "which?"},
+        "attempt_completion": {"result": "done"},
+        "update_plan": {"items": [{"text": "look", "status": "pending"}]},
     }
     assert set(fits) == set(TOOLS)
     seen: dict[str, set[str]] = {"allow": set(), "ask": set(), "deny": set()}
@@ -209,8 +251,17 @@ def test_each_agent_has_its_tools_and_no_others() -> None:
             assert (effect == "deny") == (tool not in agent.tools)
             seen[effect].add(tool)
 
-    assert seen["allow"] == {"read_file", "list_files", "search_in_code", "switch_mode"}
-    assert seen["ask"] == {"write_file", "create_directory", "execute_command"}
+    assert seen["allow"] == {
+        "read_file",
+        "list_files",
+        "search_in_code",
+        "switch_mode",
+        "ask_followup_question",
+        "attempt_completion",
+        "update_plan",
+    }
+    changes = {"write_file", "apply_diff", "delete_file", "move_file"}
+    assert seen["ask"] == {"create_directory", "execute_command"} | changes
 
 
 def test_a_digest_binds_exactly_one_call() -> None:

@@ -74,6 +74,11 @@ class Script:
         self.shown.append("\n".join(text for text, _ in lines))
         return (await self._answer()).kind == "approve"
 
+    async def answer(self, question: str, options: list[str]) -> str | None:
+        """Say the first option, or nothing where there is none."""
+        self.shown.append(question)
+        return next(iter(options), None)
+
     async def _answer(self) -> Decision:
         answer = self.answers.pop(0)
         return answer if isinstance(answer, Decision) else await answer()

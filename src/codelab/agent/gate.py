@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from codelab.agent.policy import Effect, Policy, Rule, Step
+from codelab.agent.policy.calls import PATHS
 from codelab.agent.tools import TOOLS, InvalidArguments, check_arguments, check_value
 from codelab.text import canonical_json, decode_lenient
 
@@ -76,12 +77,12 @@ def _judge(
     agent: Agent, tool: str, arguments: dict[str, Any], policy: Policy, grants: tuple[Rule, ...] = ()
 ) -> Verdict:
     if (pattern := agent.path_rules.get(tool)) is not None:
-        path = posixpath.normpath(str(arguments.get("path", "")).replace("\\", "/"))
-        if pattern.fullmatch(path) is None:
-            reason = (
-                f"The agent {agent.name} may use {tool} only on paths that match {pattern.pattern}; {path} does not."
-            )
-            return Verdict("deny", reason, arguments, _step("agent", agent, tool, reason))
+        for name in PATHS.get(tool) or ("path",):
+            path = posixpath.normpath(str(arguments.get(name, "")).replace("\\", "/"))
+            if pattern.fullmatch(path) is None:
+                only = f"only on paths that match {pattern.pattern}"
+                reason = f"The agent {agent.name} may use {tool} {only}; {path} does not."
+                return Verdict("deny", reason, arguments, _step("agent", agent, tool, reason))
     decision = policy.decide(agent.name, tool, arguments, grants=grants)
     return Verdict(decision.effect, decision.reason, arguments, decision.trace)
 

@@ -49,6 +49,7 @@ EVENT_TYPES = (
     "approval.requested",
     "approval.resolved",
     "agent.switched",
+    "plan.updated",
     "turn.waiting",
     "turn.completed",
     "turn.failed",

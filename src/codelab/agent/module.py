@@ -41,6 +41,7 @@ from codelab.agent.turns import (
 )
 from codelab.agent.turns.lease import Lease, Leases
 from codelab.agent.turns.limits import TurnLimits
+from codelab.agent.turns.router import Router
 from codelab.agent.turns.window import ContextLimits
 from codelab.agent.turns.work import WorkFinder
 from codelab.db import Database, Limits, parse_url
@@ -135,6 +136,8 @@ class AgentModule(InitPlugin):
             prices=prices,
         )
         self.context = ContextService(self.database, context, agents)
+        by_model = settings.routing == "model" and settings.llm_proxy_url is not None
+        router = Router(self.database, self.log, agents, caller, models, lease, by_model=by_model)
         self.runner = Runner(
             self.database,
             self.log,
@@ -142,6 +145,7 @@ class AgentModule(InitPlugin):
             agents,
             caller,
             context,
+            router,
             leases,
             WorkFinder(self.log, transitions, leases, turn_limits, resumes=settings.on_restart == "resume"),
         )

@@ -1,6 +1,7 @@
 """The tools that agents may ask for: names, descriptions and JSON Schemas, as the reference system has them.
 
-All of them but ``switch_mode`` run on the user's machine, by the client.
+Those in ``SERVER_TOOLS`` are done by codelab itself, ``ask_followup_question`` is answered by the person, and all
+others run on the user's machine, by the client.
 """
 
 from __future__ import annotations
@@ -14,11 +15,26 @@ from codelab.text import decode_lenient
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
-__all__ = ("IDEMPOTENT", "SWITCH_MODE", "TOOLS", "InvalidArguments", "check_arguments", "check_value")
+__all__ = (
+    "ASK_PERSON",
+    "COMPLETE",
+    "IDEMPOTENT",
+    "SERVER_TOOLS",
+    "SWITCH_MODE",
+    "TOOLS",
+    "UPDATE_PLAN",
+    "InvalidArguments",
+    "check_arguments",
+    "check_value",
+)
 
-SWITCH_MODE = "switch_mode"
-#: Tools that may be run twice without harm: they only look.
-IDEMPOTENT = frozenset({"read_file", "list_files", "search_in_code"})
+SWITCH_MODE, UPDATE_PLAN, COMPLETE = "switch_mode", "update_plan", "attempt_completion"
+#: Tools that codelab does itself: no client ever sees a request for one.
+SERVER_TOOLS = frozenset({SWITCH_MODE, UPDATE_PLAN, COMPLETE})
+#: The tool whose result is what the person says.
+ASK_PERSON = "ask_followup_question"
+#: Tools that may be run twice without harm: they only look, or ask.
+IDEMPOTENT = frozenset({"read_file", "list_files", "search_in_code", ASK_PERSON})
 _PATH = {"type": "string", "minLength": 1}
 
 
@@ -55,6 +71,35 @@ TOOLS: dict[str, ToolSpec] = {
             backup={"type": "boolean", "default": True, "description": "Keep the old content beside the file."},
         ),
         _spec(
+            "apply_diff",
+            "Change a text file that exists by a unified diff of that one file. Every hunk needs lines that say where "
+            "it belongs: context and removed lines have to stand in the file exactly as written, and at one place "
+            "only or at the line that the hunk names. When one hunk does not fit nothing is changed. Needs a person's "
+            "approval.",
+            ("path", "diff"),
+            path=_PATH | {"description": "Path inside the project folder."},
+            diff={
+                "type": "string",
+                "minLength": 1,
+                "description": "Hunks: a line `@@ -12,3 +12,4 @@`, then lines that begin with a space, - or +.",
+            },
+            encoding={"type": "string", "default": "utf-8"},
+        ),
+        _spec(
+            "delete_file",
+            "Delete one file; folders stay. Needs a person's approval.",
+            ("path",),
+            path=_PATH | {"description": "Path inside the project folder."},
+        ),
+        _spec(
+            "move_file",
+            "Move or rename one file; nothing that exists is replaced. Needs a person's approval.",
+            ("source", "destination"),
+            source=_PATH | {"description": "Path of the file inside the project folder."},
+            destination=_PATH | {"description": "Its new path inside the project folder, the name included."},
+            create_dirs={"type": "boolean", "default": False, "description": "Make missing parent folders."},
+        ),
+        _spec(
             "list_files",
             "List files and folders.",
             ("path",),
@@ -89,6 +134,43 @@ TOOLS: dict[str, ToolSpec] = {
             case_sensitive={"type": "boolean", "default": False},
             regex={"type": "boolean", "default": False},
             max_results={"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+        ),
+        _spec(
+            ASK_PERSON,
+            "Ask the person one question that you cannot answer from the project, and wait for the answer.",
+            ("question",),
+            question={"type": "string", "minLength": 1, "maxLength": 4000},
+            options={
+                "type": "array",
+                "items": {"type": "string", "minLength": 1, "maxLength": 500},
+                "maxItems": 10,
+                "description": "Answers to choose from; the person may always say something else.",
+            },
+        ),
+        _spec(
+            UPDATE_PLAN,
+            "Show the person your to-do list, or its new state. Give the whole list each time: it replaces the last.",
+            ("items",),
+            items={
+                "type": "array",
+                "maxItems": 50,
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "text": {"type": "string", "minLength": 1, "maxLength": 500},
+                        "status": {"type": "string", "enum": ["pending", "in_progress", "completed"]},
+                    },
+                    "required": ["text", "status"],
+                    "additionalProperties": False,
+                },
+            },
+        ),
+        _spec(
+            COMPLETE,
+            "Say that the whole task is done, with the result for the person. Call it alone, after every other call "
+            "has its result; your work on the task ends with it.",
+            ("result",),
+            result={"type": "string", "minLength": 1, "description": "What was done and how you know that it works."},
         ),
         _spec(
             SWITCH_MODE,

@@ -13,13 +13,14 @@ import msgspec
 
 from codelab.client.console import diff_lines, escape_line, escape_prose
 from codelab.client.tools.commands import MAX_TIMEOUT, ExecuteCommand
+from codelab.client.tools.edits import ApplyDiff, DeleteFile, MoveFile, find_file, find_free, patched
 from codelab.client.tools.errors import ToolError
 from codelab.client.tools.files import WriteFile, read_text
 
 if TYPE_CHECKING:
     from codelab.client.tools.toolbox import Toolbox
 
-__all__ = ("LIMIT", "UNKNOWN_OUTCOME", "Approvals", "Call", "Decision", "Mode", "Person", "describe")
+__all__ = ("LIMIT", "UNKNOWN_OUTCOME", "Approvals", "Call", "Decision", "Mode", "Person", "Question", "describe")
 
 Mode = Literal["ask", "all", "none"]
 #: The type of a question about a call whose client went away before its result.
@@ -60,6 +61,13 @@ class Decision(msgspec.Struct, frozen=True):
     grant: dict[str, Any] | None = None
 
 
+class Question(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of ``ask_followup_question``, which is for the person and for no tool of the machine."""
+
+    question: str
+    options: list[str] = []
+
+
 class Person(Protocol):
     """Somebody who can be asked."""
 
@@ -71,6 +79,9 @@ class Person(Protocol):
 
     async def confirm(self, lines: list[Line]) -> bool:
         """Show a grant and ask whether it is meant; cancelled as above."""
+
+    async def answer(self, question: str, options: list[str]) -> str | None:
+        """Put a question of an agent; None when they do not answer. Cancelled as above."""
 
 
 class Approvals:
@@ -118,6 +129,20 @@ class Approvals:
         """Tell whether the server lets a call run for a grant of this process, and the grant is for such a call."""
         return approval_id is not None and self._later.get(approval_id) == _likeness(call)
 
+    async def ask_for_answer(self, question: Question) -> str:
+        """Get the answer to a question of an agent.
+
+        Raises:
+            ToolError: nobody is there, or they do not answer; the sentence is for the model.
+        """
+        if self._person is None:
+            raise ToolError("Nobody is there to answer. Go on without an answer, or say what you need to know.")
+        async with self._one_question:
+            answer = await self._person.answer(question.question, question.options)
+        if answer is None:
+            raise ToolError("The person gave no answer.")
+        return answer
+
     def grant(self, call: Call) -> None:
         """Remember that a person allowed exactly this."""
         self._granted[call.key] = call.digest
@@ -156,6 +181,15 @@ async def describe(toolbox: Toolbox, call: Call) -> list[Line]:
         match checked:
             case WriteFile():
                 return lines + await asyncio.to_thread(_describe_write, toolbox, checked)
+            case ApplyDiff():
+                return lines + await asyncio.to_thread(_describe_diff, toolbox, checked)
+            case DeleteFile():
+                place = find_file(toolbox.folder, checked.path)
+                return [*lines, (f"Delete {escape_line(place.shown)}, for good.", "yellow")]
+            case MoveFile():
+                source = find_file(toolbox.folder, checked.source)
+                target = find_free(toolbox.folder, checked.destination)
+                return [*lines, (f"Move {escape_line(source.shown)} to {escape_line(target.shown)}.", "yellow")]
             case ExecuteCommand():
                 return lines + _describe_command(toolbox, checked)
             case _:
@@ -186,6 +220,12 @@ def _describe_write(toolbox: Toolbox, args: WriteFile) -> list[Line]:
         name = escape_line(f"{place.shown}.bak")
         lines.append((f"The old version is kept as {name}, in place of what has that name now.", "dim"))
     return [*lines, *diff_lines(place.shown, old, args.content)]
+
+
+def _describe_diff(toolbox: Toolbox, args: ApplyDiff) -> list[Line]:
+    place, old, new = patched(toolbox.folder, args)
+    named = [(f"{escape_line(args.path)} is {escape_line(place.shown)}", "yellow")] if place.shown != args.path else []
+    return [*named, *diff_lines(place.shown, old, new)]
 
 
 def _describe_command(toolbox: Toolbox, args: ExecuteCommand) -> list[Line]:

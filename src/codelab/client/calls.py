@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from codelab.client.approvals import LIMIT, UNKNOWN_OUTCOME, Call, Decision
+from codelab.client.approvals import LIMIT, UNKNOWN_OUTCOME, Call, Decision, Question
 from codelab.client.errors import ApiError
 from codelab.client.grants import describe_grant
 from codelab.client.tools.errors import ToolError
+from codelab.client.tools.toolbox import convert
 
 if TYPE_CHECKING:
     from codelab.client.api import Api
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from codelab.client.wire import ApprovalRequested, Claim, ToolRequested
 
 __all__ = ("Calls",)
+
+#: The tool whose result is what the person says.
+ASK_PERSON = "ask_followup_question"
 
 
 class Calls:
@@ -124,7 +128,10 @@ class Calls:
                 self.tell_elsewhere(requested.tool_name)
             return None
 
-    async def _perform(self, call: Call, approval_id: str | None) -> dict[str, Any]:
+    async def _perform(self, call: Call, approval_id: str | None) -> Any:
+        if call.tool == ASK_PERSON:
+            self._approvals.take(call)
+            return await self._approvals.ask_for_answer(convert(call.arguments, Question))
         allowed = self._approvals.take(call) or self._approvals.is_granted(approval_id, call)
         needed = self._toolbox.needs_approval(call.tool, call.arguments)
         edited = False
@@ -142,6 +149,8 @@ class Calls:
 def _summary(arguments: Any) -> str:
     if not isinstance(arguments, dict):
         return ""
+    if source := arguments.get("source"):
+        return f"{source} -> {arguments.get('destination')}"
     shown = arguments.get("command") or arguments.get("query") or arguments.get("path") or ""
     text = str(shown)
     return text if len(text) <= 100 else text[:99] + "…"

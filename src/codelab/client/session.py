@@ -13,6 +13,7 @@ from codelab.client.wire import (
     Event,
     MessageCompleted,
     MessageDelta,
+    PlanUpdated,
     Session,
     ToolCompleted,
     ToolRequested,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Conversation", "Interrupted")
 
+#: How the items of a plan are marked.
+_MARKS = {"completed": "[x]", "in_progress": "[>]"}
 _ENDS = {"turn.completed": "completed", "turn.failed": "failed", "turn.cancelled": "cancelled"}
 
 
@@ -134,7 +137,7 @@ class Conversation:
         if (task := turn.tasks.get(name)) is not None:
             task.cancel()
 
-    def _handle(self, turn: Turn, event: Event) -> None:
+    def _handle(self, turn: Turn, event: Event) -> None:  # noqa: C901 - one arm for each type of event
         data = event.data
         mine = data.get("turn_id") == turn.outcome.turn_id
         match event.type:
@@ -159,10 +162,16 @@ class Conversation:
             case "agent.switched" if turn.live:
                 reason = f": {data['reason']}" if data.get("reason") else ""
                 self._console.note(f"{data.get('to_agent')} takes over from {data.get('from_agent')}{reason}")
+            case "plan.updated" if mine and turn.live:
+                self._show_plan(read(data, PlanUpdated))
             case "turn.completed" | "turn.failed" | "turn.cancelled" if mine:
                 self._on_end(turn, event)
         if not turn.live and event.seq >= turn.replay_to:
             self._go_live(turn)
+
+    def _show_plan(self, plan: PlanUpdated) -> None:
+        for item in plan.items:
+            self._console.note(f"  {_MARKS.get(item.status, '[ ]')} {item.text}", "")
 
     def _go_live(self, turn: Turn) -> None:
         turn.live = True

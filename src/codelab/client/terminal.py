@@ -13,7 +13,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.history import FileHistory
 
 from codelab.client.approvals import Decision
-from codelab.client.console import escape_line
+from codelab.client.console import escape_line, escape_prose
 from codelab.client.grants import SCOPES, read_grant
 from codelab.client.session import Interrupted
 from codelab.client.state import open_private_append
@@ -72,12 +72,35 @@ class Terminal:
         """
         return (await self._choose(lines, "Allow, and grant this? [y]es, [n]o: ", None)).kind == "approve"
 
+    async def answer(self, question: str, options: list[str]) -> str | None:
+        """Put a question of an agent; a number chooses an answer, anything else is one; None for Ctrl-D.
+
+        Raises:
+            Interrupted: the person pressed Ctrl-C.
+        """
+        lines = [(escape_prose(line), "bold yellow") for line in question.split("\n")]
+        lines += [(f"  {number}. {escape_line(option)}", "") for number, option in enumerate(options, start=1)]
+        self._console.hold()
+        try:
+            self._console.block(lines)
+            while True:
+                said = await self._read("Your answer: ")
+                if said is None:
+                    return None
+                text = said.strip()
+                if text.isdecimal() and 1 <= int(text) <= len(options):
+                    return options[int(text) - 1]
+                if text:
+                    return text
+        finally:
+            self._console.release()
+
     async def _choose(self, lines: list[Line], question: str, editable: Call | None) -> Decision:
         self._console.hold()
         try:
             self._console.block(lines)
             while True:
-                word, _, rest = (await self._ask(question)).strip().partition(" ")
+                word, _, rest = (await self._read(question) or "n").strip().partition(" ")
                 match word.lower():
                     case "y" | "yes":
                         return Decision("approve")
@@ -87,7 +110,7 @@ class Terminal:
                         with suppress(_NotEdited):
                             return Decision("edit", arguments=await self._edit(editable))
                     case "g" | "grant" if editable is not None:
-                        grant = read_grant(rest or await self._ask(f"For what ({SCOPES})? "))
+                        grant = read_grant(rest or await self._read(f"For what ({SCOPES})? ") or "n")
                         if grant is not None:
                             return Decision("approve", grant=grant)
                         self._console.block([(f"A grant is {SCOPES}.", "yellow")])
@@ -97,13 +120,13 @@ class Terminal:
         finally:
             self._console.release()
 
-    async def _ask(self, question: str) -> str:
+    async def _read(self, question: str) -> str | None:
         try:
             return await self._answers.prompt_async(question, handle_sigint=False)
         except KeyboardInterrupt:
             raise Interrupted from None
         except EOFError:
-            return "n"
+            return None
 
     async def _edit(self, call: Call) -> object:
         text = msgspec.json.format(msgspec.json.encode(call.arguments), indent=2).decode() + "\n"

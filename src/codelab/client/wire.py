@@ -16,6 +16,8 @@ __all__ = (
     "Event",
     "MessageCompleted",
     "MessageDelta",
+    "PlanItem",
+    "PlanUpdated",
     "Session",
     "ToolCompleted",
     "ToolRequested",
@@ -107,6 +109,19 @@ class ToolCompleted(msgspec.Struct):
     tool_name: str
     status: str
     error: str | None = None
+
+
+class PlanItem(msgspec.Struct):
+    """One thing on an agent's to-do list."""
+
+    text: str
+    status: str
+
+
+class PlanUpdated(msgspec.Struct):
+    """An agent shows its to-do list."""
+
+    items: list[PlanItem]
 
 
 class ApprovalRequested(msgspec.Struct):

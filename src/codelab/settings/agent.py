@@ -195,6 +195,12 @@ class AgentSettings:
         "Seconds that the model may work in one turn before a person is asked; `0`: no limit.",
         whole(0, 31_536_000),
     )
+    routing: str = variable(
+        "AGENT_RUNTIME__ROUTING",
+        "keywords",
+        "Who chooses the agent for a request: `keywords`, or `model` by one short call; the keywords where it fails.",
+        one_of("keywords", "model"),
+    )
     policy_file: Path | None = variable(
         "AGENT_RUNTIME__POLICY_FILE",
         "",

@@ -15,9 +15,9 @@ from codelab.errors import StartError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ("ORCHESTRATOR", "Agent", "load_agents")
+__all__ = ("ORCHESTRATOR", "UNIVERSAL", "Agent", "load_agents")
 
-ORCHESTRATOR = "orchestrator"
+ORCHESTRATOR, UNIVERSAL = "orchestrator", "universal"
 _ORDER = ("orchestrator", "coder", "architect", "debug", "ask")
 
 

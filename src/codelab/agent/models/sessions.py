@@ -63,6 +63,7 @@ class Session(TotalColumns, AgentBase):
     last_seq: Mapped[int] = mapped_column(BigInteger, nullable=False, default=0)
     model: Mapped[str | None] = mapped_column(String(255))
     policy_rules: Mapped[str | None] = mapped_column(Text)
+    plan: Mapped[str | None] = mapped_column(Text)
     input_tokens: Mapped[int | None] = mapped_column(BigInteger)
     output_tokens: Mapped[int | None] = mapped_column(BigInteger)
 

@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 
     from codelab.agent.policy.commands import Script
 
-__all__ = ("EVERY_TEXT", "PATHS", "Call")
+__all__ = ("PATHS", "Call")
 
-#: In place of names: all texts of the arguments may be paths.
-EVERY_TEXT = ("*",)
 #: The arguments that are paths, by tool. A tool that is not here may have them anywhere, and no allow with a path.
 PATHS: dict[str, tuple[str, ...]] = {
     "read_file": ("path",),
@@ -24,7 +22,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "apply_diff": ("path",),
     "create_directory": ("path",),
     "delete_file": ("path",),
-    "move_file": EVERY_TEXT,
+    "move_file": ("source", "destination"),
     "list_files": ("path",),
     "search_in_code": ("path",),
     "execute_command": ("cwd",),
@@ -101,8 +99,6 @@ class Call:
 
     def _path_values(self) -> list[Any]:
         names = PATHS[self.tool]
-        if names is EVERY_TEXT:
-            return [value for value in self.arguments.values() if not isinstance(value, bool | int | float | None)]
         found = [self.arguments.get(name) for name in names]
         return [_DEFAULTS.get(self.tool) if value is None else value for value in found]
 

@@ -35,6 +35,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 #: Tools that change files without running anything.
 CHANGES_FILES = ("write_file", "apply_diff", "create_directory", "delete_file", "move_file")
 _READS = ("read_file", "list_files", "search_in_code")
+_TALKS = ("ask_followup_question", "attempt_completion", "update_plan")
 _CHANGE = "File modification requires user approval"
 _ASKS = {
     "write_file": _CHANGE,
@@ -51,6 +52,7 @@ BUILT_IN: tuple[Rule, ...] = (
     Rule(tool="*", effect="ask", reason="Tool requires user approval"),
     *(Rule(tool=tool, effect="allow", reason="Reading is allowed") for tool in _READS),
     Rule(tool="switch_mode", effect="allow", reason="Agents may hand over"),
+    *(Rule(tool=tool, effect="allow", reason="Talking to the person is allowed") for tool in _TALKS),
     *(Rule(tool=tool, effect="ask", reason=reason) for tool, reason in _ASKS.items()),
     *(
         Rule(tool=tool, agent=agent, effect="deny", reason=f"The agent {agent} never changes files")

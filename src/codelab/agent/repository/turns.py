@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Select, Table, and_, bindparam, delete, insert, select, text, update
+from sqlalchemy import Select, Table, and_, bindparam, delete, func, insert, select, text, update
 
 from codelab.agent.models import Message, ToolCall, Turn
 from codelab.db import now
@@ -23,12 +23,14 @@ __all__ = (
     "add",
     "add_call",
     "close_call",
+    "count_completed",
     "end",
     "ended",
     "find",
     "find_active",
     "find_by_key",
     "find_call",
+    "find_last_call",
     "find_newest",
     "find_open",
     "list_marked",
@@ -85,6 +87,19 @@ _MARKED: Select[Any] = (
 _CALL = select(calls).where(calls.c.session_db_id == bindparam("session"), calls.c.call_id == bindparam("call"))
 _OPEN_CALLS = (
     select(calls).where(calls.c.turn_db_id == bindparam("turn"), calls.c.state.in_(OPEN_CALLS)).order_by(calls.c.db_id)
+)
+_LATER = messages.alias("later")
+_SPOKEN_SINCE = (
+    select(_LATER.c.id)
+    .where(_LATER.c.turn_db_id == calls.c.turn_db_id, _LATER.c.role == "user", _LATER.c.seq > calls.c.completed_seq)
+    .exists()
+)
+_LAST_CALL: Select[Any] = (
+    select(calls, messages.c.agent, messages.c.model)
+    .join(messages, messages.c.id == calls.c.message_id)
+    .where(calls.c.turn_db_id == bindparam("turn"), ~_SPOKEN_SINCE)
+    .order_by(calls.c.db_id.desc())
+    .limit(1)
 )
 _ADD_CALL = insert(calls)
 _SET_CALL = update(calls).where(calls.c.db_id == bindparam("key"))
@@ -250,6 +265,21 @@ async def taken_call_ids(db: AsyncSession, session_db_id: int, call_ids: list[st
 async def list_open_calls(db: AsyncSession, turn_db_id: int) -> list[Row[Any]]:
     """Return the calls of a turn that have no result yet, in order."""
     return list(await db.execute(_OPEN_CALLS, {"turn": turn_db_id}))
+
+
+async def find_last_call(db: AsyncSession, turn_db_id: int) -> Row[Any] | None:
+    """Return the newest call of a turn, with the agent and the model that made it; None when a person spoke since."""
+    found = await db.execute(_LAST_CALL, {"turn": turn_db_id})
+    row: Row[Any] | None = found.first()
+    return row
+
+
+async def count_completed(db: AsyncSession, turn_db_id: int, tool_name: str) -> int:
+    """Return how many calls of a tool have succeeded in a turn."""
+    statement = select(func.count()).where(
+        calls.c.turn_db_id == turn_db_id, calls.c.tool_name == tool_name, calls.c.state == "completed"
+    )
+    return (await db.execute(statement)).scalar_one()
 
 
 async def request_call(db: AsyncSession, call_db_id: int, arguments: str, *, edited: bool) -> None:

@@ -66,8 +66,18 @@ class ActiveTurn(msgspec.Struct):
     state: str
 
 
+class PlanItem(msgspec.Struct):
+    """One thing on an agent's to-do list; its status is ``pending``, ``in_progress`` or ``completed``."""
+
+    text: str
+    status: str
+
+
 class SessionInfo(msgspec.Struct):
-    """Describe a session; ``id`` and ``session_id`` are the same, since the reference's clients read either."""
+    """Describe a session; ``id`` and ``session_id`` are the same, since the reference's clients read either.
+
+    ``plan`` is what its agents have to do, null before one said so.
+    """
 
     id: str
     session_id: str
@@ -84,6 +94,7 @@ class SessionInfo(msgspec.Struct):
     active_turn: ActiveTurn | None
     usage: TotalUsage | None
     model: str | None = None
+    plan: list[PlanItem] | None = None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Self:
@@ -104,6 +115,7 @@ class SessionInfo(msgspec.Struct):
             active_turn=ActiveTurn(row.turn_id, row.turn_state) if row.turn_id else None,
             usage=TotalUsage.from_row(row),
             model=row.model,
+            plan=msgspec.json.decode(row.plan, type=list[PlanItem]) if row.plan else None,
         )
 
     @classmethod

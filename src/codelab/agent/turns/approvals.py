@@ -184,6 +184,7 @@ class ApprovalService:
             fresh = await turns.find_call(tx.session, row.session_db_id, row.call_id)
             assert fresh is not None
             await self._calls.request(tx, turn, fresh, arguments, approval_id=row.request_id)
+            await self._runner.resume_when_answered(tx, turn)  # codelab does some calls itself, at once
             return
         if row.request_type == UNKNOWN_OUTCOME:
             await self._calls.answer(tx, turn, call, "failed", error=unknown_outcome(feedback))

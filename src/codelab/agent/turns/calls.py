@@ -10,8 +10,9 @@ import msgspec
 
 from codelab.agent import gate
 from codelab.agent.audit import ENDS, of_arguments
-from codelab.agent.repository import approvals, messages, sessions, turns
-from codelab.agent.tools import SWITCH_MODE
+from codelab.agent.repository import approvals, messages, turns
+from codelab.agent.tools import SERVER_TOOLS
+from codelab.agent.turns.server_tools import run_here
 from codelab.agent.turns.transcript import result_text
 from codelab.db import new_id, now
 from codelab.text import canonical_json
@@ -29,35 +30,11 @@ if TYPE_CHECKING:
     from codelab.agent.turns.answer import Answer
     from codelab.db import Transaction
 
-__all__ = ("TOOL", "UNKNOWN_OUTCOME", "CallTransitions", "switch_agent", "unique_calls")
+__all__ = ("TOOL", "UNKNOWN_OUTCOME", "CallTransitions", "unique_calls")
 
 MAX_CALL_ID = 255
 #: What an approval asks: may this run, or what shall be done about a call whose client went away before its result.
 TOOL, UNKNOWN_OUTCOME = "tool", "unknown_outcome"
-
-
-async def switch_agent(
-    log: EventLog,
-    tx: Transaction,
-    session: Row[Any],
-    *,
-    to_agent: str,
-    reason: str,
-    confidence: str | None,
-    by: str,
-) -> None:
-    """Hand a session to another agent; ``by`` is ``router``, ``agent`` or ``user``."""
-    await sessions.add_switch(tx.session, session, to_agent=to_agent, reason=reason, confidence=confidence, by=by)
-    data = {
-        "from_agent": session.current_agent,
-        "to_agent": to_agent,
-        "reason": reason,
-        "confidence": confidence,
-        "by": by,
-    }
-    await log.append(tx, session.db_id, ("agent.switched", data))
-    actor = session.owner_id if by == "user" else None
-    log.audit.record(tx, "agent_switched", owner_id=session.owner_id, session_id=session.id, actor_id=actor, **data)
 
 
 async def unique_calls(tx: Transaction, session_db_id: int, calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
@@ -126,23 +103,10 @@ class CallTransitions:
                 **of_arguments(verdict.arguments),
             )
             await self.answer(tx, turn, row, "denied", error=verdict.reason)
-        elif call.name == SWITCH_MODE:
-            await self._hand_over(tx, turn, row, verdict.arguments)
         elif verdict.effect == "ask":
             await self.ask(tx, session, turn, answer.agent, call.id, row.tool_name, verdict.arguments, verdict.reason)
         else:
             await self.request(tx, turn, row, verdict.arguments, approval_id=approval_id)
-
-    async def _hand_over(self, tx: Transaction, turn: Row[Any], call: Row[Any], arguments: dict[str, Any]) -> None:
-        session = await sessions.find_by_key(tx.session, turn.session_db_id)
-        assert session is not None
-        mode = arguments["mode"]
-        if mode == session.current_agent:
-            await self.answer(tx, turn, call, "failed", error=f"You are the agent {mode} already.")
-            return
-        reason = arguments.get("reason") or "Task requires different agent capabilities"
-        await switch_agent(self._log, tx, session, to_agent=mode, reason=reason, confidence="medium", by="agent")
-        await self.answer(tx, turn, call, "completed", result=f"Switched to {mode} agent")
 
     async def ask(
         self,
@@ -197,7 +161,12 @@ class CallTransitions:
     async def request(
         self, tx: Transaction, turn: Row[Any], call: Row[Any], arguments: dict[str, Any], *, approval_id: str | None
     ) -> None:
-        """Offer a call to the clients: one of them claims it, and runs it."""
+        """Offer a call to the clients: one of them claims it, and runs it. What codelab does itself is done here."""
+        if call.tool_name in SERVER_TOOLS:
+            outcome = await run_here(self._log, tx, turn, call, arguments)
+            state = "completed" if outcome.error is None else "failed"
+            await self.answer(tx, turn, call, state, result=outcome.result, error=outcome.error)
+            return
         data = {
             "call_id": call.call_id,
             "turn_id": turn.id,
@@ -218,8 +187,12 @@ class CallTransitions:
         *,
         result: Any = None,
         error: str | None = None,
+        message_id: str | None = None,
     ) -> int:
-        """Give a call its one result, for the log and for the model; return the ``seq`` of the event."""
+        """Give a call its one result, for the log and for the model; return the ``seq`` of the event.
+
+        ``message_id`` is that of the message for the model, where somebody was told it.
+        """
         data = {
             "call_id": call.call_id,
             "turn_id": turn.id,
@@ -234,7 +207,7 @@ class CallTransitions:
             result = {"note": "The person changed the arguments.", "arguments": arguments, "result": result}
         await messages.add(
             tx.session,
-            message_id=new_id(),
+            message_id=message_id or new_id(),
             session_db_id=turn.session_db_id,
             turn_db_id=turn.db_id,
             seq=seq,

@@ -11,11 +11,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from codelab.agent.agents import ORCHESTRATOR
 from codelab.agent.providers import ModelError
-from codelab.agent.repository import messages, sessions, turns
-from codelab.agent.routing import route_by_keywords
-from codelab.agent.turns.calls import switch_agent
+from codelab.agent.repository import sessions, turns
 from codelab.agent.turns.lease import find_own
 from codelab.agent.turns.limits import add_seconds
 from codelab.db.faults import is_unavailable
@@ -30,6 +27,7 @@ if TYPE_CHECKING:
     from codelab.agent.turns.calling import ModelCaller
     from codelab.agent.turns.context import ContextBuilder
     from codelab.agent.turns.lease import Leases
+    from codelab.agent.turns.router import Router
     from codelab.agent.turns.transitions import Transitions
     from codelab.agent.turns.work import Work, WorkFinder
     from codelab.db import Database, Transaction
@@ -53,6 +51,7 @@ class Runner:
         agents: Mapping[str, Agent],
         caller: ModelCaller,
         context: ContextBuilder,
+        router: Router,
         leases: Leases,
         work: WorkFinder,
     ) -> None:
@@ -62,6 +61,7 @@ class Runner:
         self._agents = agents
         self._caller = caller
         self._context = context
+        self._router = router
         self._leases = leases
         self._work = work
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -114,7 +114,7 @@ class Runner:
         self._tasks[session_db_id] = task
 
     async def resume_when_answered(self, tx: Transaction, turn: Row[Any]) -> None:
-        """Let a waiting turn go on after this commit when no call of it is open any more."""
+        """Let a waiting turn go on, or end, after this commit when no call of it is open any more."""
         if await self._transitions.resume_when_answered(tx, turn):
             tx.after_commit(lambda: self.wake(turn.session_db_id))
 
@@ -188,7 +188,7 @@ class Runner:
 
     async def _step(self, work: Work) -> None:
         began, turn = time.monotonic(), work.turn
-        session = await self._route(work.session, turn)
+        session = await self._router.route(work.session, turn)
         agent = self._agents[session.current_agent]
         time_limit = asyncio.timeout(work.seconds)
         try:
@@ -222,32 +222,6 @@ class Runner:
                 await turns.set_fields(tx.session, current.db_id, worked_ms=add_seconds(current.worked_ms, seconds))
 
         await self._database.write(unit)
-
-    async def _route(self, session: Row[Any], turn: Row[Any]) -> Row[Any]:
-        """Hand a request that is with the orchestrator to the specialist for it."""
-        if session.current_agent != ORCHESTRATOR or turn.steps:
-            return session
-        async with self._database.peek() as db:
-            question = await messages.find_question(db, session.db_id, turn.db_id)
-        route = route_by_keywords((question.content or "") if question is not None else "")
-
-        async def switch(tx: Transaction) -> Row[Any] | None:
-            fresh = await sessions.find_by_key(tx.session, session.db_id)
-            mine = await self._find_own(tx, session.db_id, turn.id) is not None
-            if not mine or fresh is None or fresh.current_agent != ORCHESTRATOR:
-                return fresh
-            await switch_agent(
-                self._log,
-                tx,
-                fresh,
-                to_agent=route.agent,
-                reason=route.reason,
-                confidence=route.confidence,
-                by="router",
-            )
-            return await sessions.find_by_key(tx.session, session.db_id)
-
-        return await self._database.write(switch) or session
 
     async def _fail(self, session_db_id: int, turn_id: str, code: str, error: str) -> None:
         async def unit(tx: Transaction) -> None:

@@ -10,8 +10,9 @@ from codelab.agent.ownership import require_session
 from codelab.agent.repository import images as image_rows
 from codelab.agent.repository import messages, sessions, turns
 from codelab.agent.schemas import AgentContextInfo, ContextAnswer, MessageAccepted, ToolResultTaken, TurnState
-from codelab.agent.turns.calls import switch_agent
+from codelab.agent.tools import ASK_PERSON
 from codelab.agent.turns.claims import open_for_result
+from codelab.agent.turns.server_tools import switch_agent
 from codelab.agent.turns.steering import STEERS
 from codelab.db import new_id
 from codelab.errors import BadRequest, Conflict, NotFound, TooLarge
@@ -78,10 +79,11 @@ class TurnService:
     ) -> MessageAccepted:
         """Take a user's message and queue the turn that answers it; one that steers joins the active turn.
 
-        So does one that takes the place of a decision: what waited for one is rejected then.
+        So does one that takes the place of a decision: what waited for one is rejected then. While an agent waits for
+        the answer to its question, the message is that answer.
 
         Raises:
-            BadRequest: the content is empty, or an image is none.
+            BadRequest: the content is empty, an image is none, or the message is an answer and has images.
             Conflict: the delivery is ``reject`` and a turn is active or waits.
             TooLarge: it is over ``AGENT_RUNTIME__MAX_MESSAGE_BYTES``, or an image over ``…MAX_IMAGE_BYTES``.
             NotFound: no such session of this person.
@@ -98,6 +100,8 @@ class TurnService:
             session = await require_session(tx.session, principal, session_id)
             if delivery == "reject":
                 await self._reject_while_busy(tx, session)
+            elif (asked := await self._find_question(tx, session)) is not None:
+                return await self._answer_question(tx, *asked, content, has_images=bool(taken))
             instead = await self._approvals.reject_for_message(tx, principal, session)
             if instead:  # the turn may have ended with that, at a limit
                 session = await require_session(tx.session, principal, session_id)
@@ -143,6 +147,27 @@ class TurnService:
         if turn is not None:
             active = {"turn_id": turn.id, "state": turn.state}
             raise Conflict("A turn is active in this session.", code="turn_active", extra={"active_turn": active})
+
+    @staticmethod
+    async def _find_question(tx: Transaction, session: Row[Any]) -> tuple[Row[Any], Row[Any]] | None:
+        """Find the turn that waits for an answer, and the oldest question in it."""
+        if session.turn_state != "waiting":
+            return None
+        turn = await turns.find_active(tx.session, session.db_id)
+        for call in await turns.list_open_calls(tx.session, turn.db_id) if turn is not None else ():
+            if turn is not None and call.tool_name == ASK_PERSON and call.state == "requested":
+                return turn, call
+        return None
+
+    async def _answer_question(
+        self, tx: Transaction, turn: Row[Any], call: Row[Any], content: str, *, has_images: bool
+    ) -> MessageAccepted:
+        if has_images:
+            raise BadRequest("images: the answer to an agent's question cannot have any", field="images")
+        message_id = new_id()
+        seq = await self._calls.answer(tx, turn, call, "completed", result=content, message_id=message_id)
+        await self._runner.resume_when_answered(tx, turn)
+        return MessageAccepted(message_id=message_id, turn_id=turn.id, seq=seq)
 
     async def take_result(
         self,

@@ -11,6 +11,7 @@ from codelab.agent.schemas import CallUsage, TotalUsage
 from codelab.agent.turns.answer import REASONING
 from codelab.agent.turns.calls import CallTransitions, unique_calls
 from codelab.agent.turns.limits import CONTINUE_TURN, Spent
+from codelab.agent.turns.server_tools import conclude, refuse_early_end
 from codelab.agent.turns.steering import has_steering
 from codelab.agent.turns.transcript import tool_calls_json
 from codelab.text import canonical_json
@@ -118,6 +119,7 @@ class Transitions:
             await self._add_answer(tx, turn, last, agent, answer.model, answer.message_id)
             await self._end_answer(tx, answer, calls)
         judged = await judge_calls(tx, self._policy, self._agents[agent], session, turn, calls)
+        judged = refuse_early_end(calls, judged)
         completed = {
             "message_id": answer.message_id,
             "turn_id": turn.id,
@@ -158,7 +160,7 @@ class Transitions:
         """Let a turn wait when calls are open; return whether it goes on."""
         open_calls = await turns.list_open_calls(tx.session, turn.db_id)
         if not open_calls:
-            return True
+            return not await self._conclude(tx, turn)
         pending = await approvals.list_pending(tx.session, turn.session_db_id)
         await self._wait(tx, turn, [call.call_id for call in open_calls], [row.request_id for row in pending])
         return False
@@ -184,11 +186,29 @@ class Transitions:
         await self._log.append(tx, turn.session_db_id, ("turn.waiting", data))
 
     async def resume_when_answered(self, tx: Transaction, turn: Row[Any]) -> bool:
-        """Set a waiting turn running when its last open call was answered; return whether it was."""
+        """Set a waiting turn running when its last open call was answered, or end it where its task is complete.
+
+        Return whether the session has work now.
+        """
         if await turns.list_open_calls(tx.session, turn.db_id):
             return False
+        if await self._conclude(tx, turn):
+            return True
         await turns.resume(tx.session, turn.db_id, self._lease.owner, self._lease.until)
         return True
+
+    async def _conclude(self, tx: Transaction, turn: Row[Any]) -> bool:
+        """End a turn whose agent has called its task complete, unless a message waits to join it."""
+        message_id = None if await has_steering(tx, turn) else await conclude(self._log, tx, turn)
+        if message_id is not None:
+            await self._end(tx, turn, message_id)
+        return message_id is not None
+
+    async def _end(self, tx: Transaction, turn: Row[Any], message_id: str) -> None:
+        used = await self._used(tx, turn)
+        done = {"turn_id": turn.id, "message_id": message_id, "usage": used}
+        await turns.end(tx.session, turn.db_id, "completed")
+        await self._log.append(tx, turn.session_db_id, ("turn.completed", done))
 
     async def interrupt_answer(self, tx: Transaction, turn: Row[Any]) -> bool:
         """End an answer that was cut off: what was said stays, marked ``interrupted``, and no model sees it again.

@@ -27,7 +27,10 @@ __all__ = (
     "ReadFile",
     "WriteFile",
     "create_directory",
+    "encode",
     "list_files",
+    "mode_of",
+    "put",
     "read_file",
     "read_text",
     "write_file",
@@ -137,16 +140,16 @@ def write_file(folder: Folder, args: WriteFile) -> dict[str, Any]:
     place = folder.resolve(args.path)
     if args.path.endswith(("/", os.sep)):
         raise ToolError(f"{args.path}: is the name of a directory")
-    data = _encode(args.content, args.encoding)
+    data = encode(args.content, args.encoding)
     with folder.open_parent(place, make=args.create_dirs) as (parent, name):
         try:
-            mode = _mode_of(parent, name, place)
+            mode = mode_of(parent, name, place)
             backup = None
             if mode is not None and args.backup:
                 with folder.open_file(place) as old:
-                    _put(parent, f"{name}.bak", io.FileIO(old, closefd=False), mode)
+                    put(parent, f"{name}.bak", io.FileIO(old, closefd=False), mode)
                 backup = f"{place.shown}.bak"
-            _put(parent, name, io.BytesIO(data), mode)
+            put(parent, name, io.BytesIO(data), mode)
         except OSError as error:
             raise explain(args.path, error) from None
     return {"path": place.shown, "bytes_written": len(data), "created": mode is None, "backup": backup}
@@ -193,7 +196,8 @@ def _codec(encoding: str) -> str:
         raise ToolError(f"encoding: {encoding!r} is not a known text encoding") from None
 
 
-def _encode(content: str, encoding: str) -> bytes:
+def encode(content: str, encoding: str) -> bytes:
+    """Encode a text; raises ``ToolError`` where the encoding is unknown or has no such characters."""
     codec = _codec(encoding)
     try:
         return content.encode(codec)
@@ -201,7 +205,8 @@ def _encode(content: str, encoding: str) -> bytes:
         raise ToolError(f"content: cannot be written in {codec}: {error}") from None
 
 
-def _mode_of(parent: int, name: str, place: Place) -> int | None:
+def mode_of(parent: int, name: str, place: Place) -> int | None:
+    """Return the permissions of a regular file; ``None`` where there is none, ``ToolError`` for anything else."""
     try:
         mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
     except FileNotFoundError:
@@ -213,7 +218,8 @@ def _mode_of(parent: int, name: str, place: Place) -> int | None:
     return stat.S_IMODE(mode)
 
 
-def _put(parent: int, name: str, source: io.RawIOBase | io.BufferedIOBase, mode: int | None) -> None:
+def put(parent: int, name: str, source: io.RawIOBase | io.BufferedIOBase, mode: int | None) -> None:
+    """Write a file whole beside its place, then give it its name; raises ``OSError``."""
     temporary = f".codelab-{secrets.token_hex(8)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     # 0o666 is cut by the umask, as for any new file of this person.

@@ -8,6 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from codelab.client.tools.commands import ExecuteCommand, command_environment, execute_command
+from codelab.client.tools.edits import (
+    ApplyDiff,
+    DeleteFile,
+    MoveFile,
+    apply_diff,
+    delete_file,
+    find_file,
+    find_free,
+    move_file,
+)
 from codelab.client.tools.errors import ToolError
 from codelab.client.tools.files import (
     CreateDirectory,
@@ -35,10 +45,13 @@ _ARGUMENTS: dict[str, type[msgspec.Struct]] = {
     "list_files": ListFiles,
     "search_in_code": SearchInCode,
     "write_file": WriteFile,
+    "apply_diff": ApplyDiff,
+    "delete_file": DeleteFile,
+    "move_file": MoveFile,
     "create_directory": CreateDirectory,
     "execute_command": ExecuteCommand,
 }
-_ALWAYS_ASK = frozenset({"write_file", "create_directory", "execute_command"})
+_ALWAYS_ASK = frozenset({"write_file", "apply_diff", "delete_file", "move_file", "create_directory", "execute_command"})
 
 
 def convert(arguments: object, kind: type[T]) -> T:
@@ -79,8 +92,16 @@ class Toolbox:
         checked = self.check(tool, arguments)
         if isinstance(checked, ReadFile):
             return self.folder.resolve(checked.path).sensitive
-        if isinstance(checked, WriteFile | CreateDirectory):
-            self.folder.resolve(checked.path)
+        match checked:
+            case WriteFile() | ApplyDiff() | CreateDirectory():
+                self.folder.resolve(checked.path)
+            case DeleteFile():
+                find_file(self.folder, checked.path)
+            case MoveFile():
+                find_file(self.folder, checked.source)
+                find_free(self.folder, checked.destination)
+            case _:
+                pass
         return tool in _ALWAYS_ASK
 
     async def run(self, tool: str, arguments: object, *, secrets_allowed: bool) -> dict[str, Any]:
@@ -102,6 +123,12 @@ class Toolbox:
                     return await asyncio.to_thread(search_in_code, self.folder, checked)
                 case WriteFile():
                     return await asyncio.to_thread(write_file, self.folder, checked)
+                case ApplyDiff():
+                    return await asyncio.to_thread(apply_diff, self.folder, checked)
+                case DeleteFile():
+                    return await asyncio.to_thread(delete_file, self.folder, checked)
+                case MoveFile():
+                    return await asyncio.to_thread(move_file, self.folder, checked)
                 case CreateDirectory():
                     return await asyncio.to_thread(create_directory, self.folder, checked)
                 case ExecuteCommand():

@@ -1,0 +1,67 @@
+"""Which agent takes a request: the one that is named, else the one that a model or the keywords choose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.agent.providers.upstream import text_answer
+from tests.agent.transcripts import END, last
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.agent.providers.upstream import Upstream
+    from tests.support.server import Event, Person, Running
+
+
+@pytest.fixture
+async def ada(start: Callable[..., Awaitable[Running]], with_model: dict[str, Any]) -> Person:
+    """A person whose requests a model routes."""
+    return await (await start(**with_model, routing="model")).person()
+
+
+async def say(model: Upstream, person: Person, content: str, *choices: bytes) -> list[Event]:
+    """Send a message to a new session; the model chooses so, then answers."""
+    for choice in (*choices, text_answer("Done.")):
+        model.play(choice)
+    session = await person.session()
+    await person.say(session, content)
+    return await person.until(session, *END)
+
+
+async def test_a_model_chooses(model: Upstream, ada: Person) -> None:
+    """Once, by a call without tools whose answer is no message; the switch says why and how sure it is."""
+    choice = text_answer('```json\n{"agent": "debug", "confidence": "high", "reasoning": "It fails."}\n```')
+    events = await say(model, ada, "write why", choice)
+    switched = last(events, "agent.switched")
+
+    assert {name: switched[name] for name in ("to_agent", "confidence", "reason", "by")} == {
+        "to_agent": "debug",
+        "confidence": "high",
+        "reason": "It fails.",
+        "by": "router",
+    }
+    assert [e.data["content"] for e in events if e.type == "message.completed"] == ["Done."]
+    assert "tools" not in model.bodies[0]
+
+
+async def test_keywords_choose_where_the_model_does_not(model: Upstream, ada: Person) -> None:
+    """No JSON, an agent that is none, another confidence, or nothing."""
+    for answer in ("coder", '{"agent": "root", "confidence": "high"}', '{"agent": "ask", "confidence": 1}', " "):
+        events = await say(model, ada, "debug the crash", text_answer(answer))
+        assert (last(events, "agent.switched")["to_agent"], last(events, "agent.switched")["confidence"]) == (
+            "debug",
+            "low",
+        )
+
+
+async def test_a_message_names_its_agent(model: Upstream, ada: Person) -> None:
+    """No model is asked who; what only looks like a name is for the router."""
+    events = await say(model, ada, "@Ask: write it down")
+    looks = await say(model, ada, "@asking write it", text_answer("no"))
+    switched = last(events, "agent.switched")
+
+    assert (switched["to_agent"], switched["by"], len(model.bodies)) == ("ask", "user", 3)
+    assert last(looks, "agent.switched")["to_agent"] == "coder"
