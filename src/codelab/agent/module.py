@@ -19,6 +19,8 @@ from codelab.agent.model_choice import Models
 from codelab.agent.providers import create_client, load_prices
 from codelab.agent.providers.retry import RetryPolicy
 from codelab.agent.readers import Following, Readers
+from codelab.agent.reference import ReferenceFace
+from codelab.agent.reference.routes import routers as reference_routers
 from codelab.agent.routes import router
 from codelab.agent.routes.common import mark_replay
 from codelab.agent.sessions import SessionService
@@ -155,10 +157,12 @@ class AgentModule(InitPlugin):
             max_result_bytes=settings.max_result_bytes,
         )
         self.commands = Commands(self.turns, self.approvals, self.claims)
+        self.reference = ReferenceFace(self.database, self.sessions, self.turns, self.approvals)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the module to an application."""
         app_config.route_handlers.append(router(max_message_body=self.max_message_body))
+        app_config.route_handlers.extend(reference_routers())
         app_config.before_send.append(mark_replay)
         app_config.lifespan.append(self._lifespan)
         app_config.dependencies |= {
@@ -169,6 +173,7 @@ class AgentModule(InitPlugin):
             "context": Provide(lambda: self.context, sync_to_thread=False),
             "models": Provide(lambda: self._models, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
+            "reference": Provide(lambda: self.reference, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
             "following": Provide(lambda: self._following, sync_to_thread=False),
             "grants": Provide(lambda: self.grants, sync_to_thread=False),

@@ -18,7 +18,7 @@ from codelab.connections import Watch, abort
 from codelab.problems import describe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from litestar import WebSocket
 
@@ -88,7 +88,8 @@ class SessionSocket:
                 for event in batch:
                     if subscription.end is not None and not subscription.end.owes:
                         return
-                    await self._send(event_frame(event))
+                    for text in self._render(event):
+                        await self._send(text)
 
     async def _take_commands(self) -> None:
         """Carry out one command after the other, so that they keep their order."""
@@ -97,18 +98,22 @@ class SessionSocket:
             if message["type"] == "websocket.disconnect":
                 return
             raw: Any = message.get("text") if message.get("text") is not None else message.get("bytes")
-            await self._send(await self._answer(raw or b""))
+            for text in await self._answer(raw or b""):
+                await self._send(text)
 
-    async def _answer(self, raw: str | bytes) -> str:
+    def _render(self, event: Event) -> Sequence[str]:
+        return (event_frame(event),)
+
+    async def _answer(self, raw: str | bytes) -> Sequence[str]:
         try:
             command = read_frame(raw)
         except FrameError as refused:
-            return refusal_frame(refused.id, refused.error)
+            return (refusal_frame(refused.id, refused.error),)
         try:
             result, replayed = await self._commands.carry_out(command, self._principal, self._session_id, self._client)
-            return reply_frame(command.id, result, replayed=replayed)
+            return (reply_frame(command.id, result, replayed=replayed),)
         except Exception as error:  # noqa: BLE001 - told to the client, and logged where nobody expected it
-            return refusal_frame(command.id, describe(error))
+            return (refusal_frame(command.id, describe(error)),)
 
     async def _send(self, text: str) -> None:
         try:

@@ -83,46 +83,67 @@ class ApprovalService:
             raise BadRequest("grant: is not for reject", field="grant")
 
         async def unit(tx: Transaction) -> Approval:
-            session = await require_session(tx.session, principal, session_id)
-            known = re.fullmatch(PUBLIC_ID, approval_id)
-            row = await approvals.find(tx.session, session.db_id, approval_id) if known else None
-            _check_decision(row, decision, modified)
-            if row is None:
-                raise NotFound("This session has no such approval.", code="unknown_approval")
-            if row.status != "pending":
-                decided = msgspec.to_builtins(Approval.from_row(row))
-                raise Conflict(
-                    f"This was decided already: {row.status}.", code="approval_decided", extra={"approval": decided}
-                )
-            arguments = msgspec.json.decode(row.arguments)
-            if modified is not None:
-                arguments = self._check_edit(row, modified)
-            elif decision == "approve" and row.request_type != approvals.LIMIT:
-                self._check_again(row, arguments)
-            turn = await turns.find_active(tx.session, row.session_db_id)
-            assert turn is not None
-            given = None
-            if grant is not None:
-                given = await make_grant(tx, principal, session, row, turn, arguments, grant)
-            status = "rejected" if decision == "reject" else "approved"
-            await approvals.resolve(
-                tx.session,
-                approval_id,
-                status=status,
-                decision=decision,
-                decided_by=principal.subject,
-                feedback=feedback,
-                arguments=canonical_json(arguments),
+            return await self.take_decision(
+                tx, principal, session_id, approval_id, decision, modified, feedback, grant=grant
             )
-            await self._carry_out(tx, turn, row, status, decision, arguments, feedback, principal)
-            final = await approvals.find(tx.session, session.db_id, approval_id)
-            assert final is not None
-            return msgspec.structs.replace(Approval.from_row(final), grant=given)
 
         route, values = ("approvals", session_id, approval_id), [decision, modified, feedback]
         if grant is not None:
             values.append(msgspec.to_builtins(grant))
         return await write_once(self._database, once, principal, route, values, unit, Approval)
+
+    async def take_decision(
+        self,
+        tx: Transaction,
+        principal: Principal,
+        session_id: str,
+        approval_id: str,
+        decision: str,
+        modified: dict[str, Any] | None = None,
+        feedback: str | None = None,
+        *,
+        grant: GrantRequest | None = None,
+        offer: bool = True,
+    ) -> Approval:
+        """Take a decision inside a unit of work; without ``offer`` an approved call is offered to no client.
+
+        That is for who brings its result with the decision. Raises what ``decide`` raises.
+        """
+        session = await require_session(tx.session, principal, session_id)
+        known = re.fullmatch(PUBLIC_ID, approval_id)
+        row = await approvals.find(tx.session, session.db_id, approval_id) if known else None
+        _check_decision(row, decision, modified)
+        if row is None:
+            raise NotFound("This session has no such approval.", code="unknown_approval")
+        if row.status != "pending":
+            decided = msgspec.to_builtins(Approval.from_row(row))
+            raise Conflict(
+                f"This was decided already: {row.status}.", code="approval_decided", extra={"approval": decided}
+            )
+        arguments = msgspec.json.decode(row.arguments)
+        if modified is not None:
+            arguments = self._check_edit(row, modified)
+        elif decision == "approve" and row.request_type != approvals.LIMIT:
+            self._check_again(row, arguments)
+        turn = await turns.find_active(tx.session, row.session_db_id)
+        assert turn is not None
+        given = None
+        if grant is not None:
+            given = await make_grant(tx, principal, session, row, turn, arguments, grant)
+        status = "rejected" if decision == "reject" else "approved"
+        await approvals.resolve(
+            tx.session,
+            approval_id,
+            status=status,
+            decision=decision,
+            decided_by=principal.subject,
+            feedback=feedback,
+            arguments=canonical_json(arguments),
+        )
+        await self._carry_out(tx, turn, row, status, decision, arguments, feedback, principal, offer=offer)
+        final = await approvals.find(tx.session, session.db_id, approval_id)
+        assert final is not None
+        return msgspec.structs.replace(Approval.from_row(final), grant=given)
 
     def _check_edit(self, row: Row[Any], modified: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -151,6 +172,8 @@ class ApprovalService:
         arguments: dict[str, Any],
         feedback: str | None,
         principal: Principal,
+        *,
+        offer: bool,
     ) -> None:
         await self._calls.tell_resolved(
             tx, turn, row, status, decision, arguments, feedback=feedback, decided_by=principal.subject
@@ -167,7 +190,8 @@ class ApprovalService:
                 await claims.offer_again(tx.session, call.db_id)
             fresh = await turns.find_call(tx.session, row.session_db_id, row.call_id)
             assert fresh is not None
-            await self._calls.request(tx, turn, fresh, arguments, approval_id=row.request_id)
+            if offer:
+                await self._calls.request(tx, turn, fresh, arguments, approval_id=row.request_id)
             return
         if row.request_type == UNKNOWN_OUTCOME:
             await self._calls.answer(tx, turn, call, "failed", error=unknown_outcome(feedback))
