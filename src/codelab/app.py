@@ -46,7 +46,12 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
         StartError: a setting cannot be used.
     """
     auth = AuthModule(settings.auth, issuer=issuer, local_secret=local_secret, db_wait=settings.server.db_wait)
-    agent = AgentModule(settings.agent, db_wait=settings.server.db_wait, still_valid=auth.still_valid)
+    agent = AgentModule(
+        settings.agent,
+        db_wait=settings.server.db_wait,
+        still_valid=auth.still_valid,
+        behind_proxy=bool(settings.server.trusted_proxies),
+    )
     metrics = Metrics()
     metrics.gauge("codelab_sessions_running", "Sessions whose turn runs now.", lambda: agent.runner.running)
     metrics.gauge("codelab_event_streams", "Clients that follow a session now.", lambda: agent.log.readers)

@@ -23,6 +23,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}"): {"decision": "approve"},
     ("POST", "/api/v1/agents/{session_id}/switch"): {"target_agent": "debug"},
     ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}/grant-preview"): {"scope": "session"},
+    ("POST", "/api/v1/ws-tickets"): {"session_id": "any"},
     ("POST", "/api/v1/policy/explain"): {"agent": "coder", "tool": "read_file", "arguments": {"path": "a"}},
 }
 

@@ -15,6 +15,7 @@ SCOPES = {
     ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}"): "approvals:decide",
     ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}/grant-preview"): "api:read",
     ("POST", "/api/v1/policy/explain"): "api:read",
+    ("POST", "/api/v1/ws-tickets"): "api:read",
 }
 
 

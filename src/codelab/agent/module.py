@@ -11,6 +11,7 @@ from litestar.plugins import InitPlugin
 from codelab.agent.agents import load_agents
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
+from codelab.agent.entry import Acquaintances, Entry, InternalKey, Tickets
 from codelab.agent.explaining import read_policy
 from codelab.agent.grants import GrantService
 from codelab.agent.images import body_size
@@ -67,10 +68,24 @@ class AgentModule(InitPlugin):
     """Serve agents; knows its callers only as ``codelab.identity.Principal``.
 
     ``still_valid`` tells which of some callers may still act; without it a stream lasts as long as its token.
+    ``behind_proxy`` says that requests may come through proxies, whose addresses say nothing about clients.
     """
 
-    def __init__(self, settings: AgentSettings, *, db_wait: float, still_valid: StillValid | None = None) -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        *,
+        db_wait: float,
+        still_valid: StillValid | None = None,
+        behind_proxy: bool = False,
+    ) -> None:
         self._db_wait = db_wait
+        internal = InternalKey(settings.internal_api_key)
+        still_valid = internal.beside(still_valid)
+        self.tickets = Tickets(still_valid)
+        origins = settings.legacy_websocket_origins
+        known = Acquaintances(still_valid, origins=origins, behind_proxy=behind_proxy)
+        self._entry = Entry(internal, self.tickets, known if settings.legacy_websocket else None)
         self.max_message_body = body_size(settings.max_message_bytes, settings.max_image_bytes)
         self.database = Database(
             parse_url(settings.db_url, SCHEMA.variable),
@@ -163,6 +178,7 @@ class AgentModule(InitPlugin):
         """Add the module to an application."""
         app_config.route_handlers.append(router(max_message_body=self.max_message_body))
         app_config.route_handlers.extend(reference_routers())
+        app_config.middleware.append(self._entry)  # not of the routers, which Litestar copies with all they hold
         app_config.before_send.append(mark_replay)
         app_config.lifespan.append(self._lifespan)
         app_config.dependencies |= {
@@ -172,6 +188,7 @@ class AgentModule(InitPlugin):
             "commands": Provide(lambda: self.commands, sync_to_thread=False),
             "context": Provide(lambda: self.context, sync_to_thread=False),
             "models": Provide(lambda: self._models, sync_to_thread=False),
+            "tickets": Provide(lambda: self.tickets, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
             "reference": Provide(lambda: self.reference, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),

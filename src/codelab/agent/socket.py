@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from codelab.agent.repository.events import Event
     from codelab.identity import Principal
 
-__all__ = ("CLOSE_CODES", "SessionSocket")
+__all__ = ("BEARER", "CLOSE_CODES", "SessionSocket", "accept")
 
 #: Seconds that a silent socket waits for events before it looks again; pings of the protocol keep it open.
 WAIT = 3600.0
@@ -40,6 +40,16 @@ CLOSE_CODES = {
     End.DELETED: 4404,
     End.SLOW: 4408,
 }
+
+
+#: The subprotocol beside which a browser sends its token; a server has to choose one of those that it is offered.
+BEARER = "bearer"
+
+
+async def accept(socket: WebSocket[Any, Any, Any]) -> None:
+    """End the handshake of a socket; the token that its client offered as a subprotocol is not repeated."""
+    offered = socket.scope.get("subprotocols") or ()
+    await socket.accept(subprotocols=BEARER if BEARER in offered else None)
 
 
 class SessionSocket:

@@ -11,6 +11,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from codelab.agent.commands import Commands
+from codelab.agent.entry import ENTRY, LEGACY
 from codelab.agent.readers import Following
 from codelab.agent.reference.face import Outcome, ReferenceFace
 from codelab.agent.reference.frames import UserMessage, read_message
@@ -21,6 +22,7 @@ from codelab.agent.routes import sessions as session_routes
 from codelab.agent.routes.common import AgentRequest, Limit
 from codelab.agent.schemas import HistoryMessage, SessionList
 from codelab.agent.sessions import SessionService
+from codelab.agent.socket import accept
 from codelab.db import new_id
 from codelab.errors import BadRequest, CodelabError
 from codelab.identity import Principal, RequireScopes
@@ -58,7 +60,7 @@ def _wants_tokens(stream: str | None) -> bool:
     return stream == "tokens"
 
 
-@websocket("/ws/{session_id:str}")
+@websocket("/ws/{session_id:str}", opt={LEGACY: True})
 async def talk(
     socket: WebSocket[Principal, Any, Any],
     session_id: FromPath[str],
@@ -71,7 +73,7 @@ async def talk(
     tokens = _wants_tokens(stream)
     session_db_id = await reference.open(socket.user, session_id)
     cursor = await following.log.newest(session_db_id)
-    await socket.accept()
+    await accept(socket)
     talking = ReferenceSocket(
         socket,
         socket.user,
@@ -178,13 +180,14 @@ _RUNTIME = (
 )
 
 
-def routers(*middleware: Any) -> list[Router]:
+def routers() -> list[Router]:
     """Gather the reference's routes: its gateway's under ``/api/v1``, and its runtime's."""
     return [
         Router(
             prefix,
             route_handlers=list(handlers),
-            middleware=[*middleware, RequireScopes()],
+            middleware=[RequireScopes()],
+            opt={ENTRY: True},
             request_class=AgentRequest,
             tags=["reference"],
         )
