@@ -13,6 +13,7 @@ from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
 from codelab.agent.entry import Acquaintances, Entry, InternalKey, Tickets
 from codelab.agent.explaining import read_policy
+from codelab.agent.figures import FigureService
 from codelab.agent.grants import GrantService
 from codelab.agent.images import body_size
 from codelab.agent.log import EventLog
@@ -158,6 +159,7 @@ class AgentModule(InitPlugin):
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents, models)
         self._following = Following(self.sessions, self.log, self.readers, settings.send_timeout)
         self.grants = GrantService(self.database)
+        self._figures = FigureService(self.database)
         self.queue = QueueService(self.database, transitions)
         self.approvals = ApprovalService(self.database, transitions, calls, self.runner, agents, self.policy)
         self.turns = TurnService(
@@ -193,6 +195,7 @@ class AgentModule(InitPlugin):
             "reference": Provide(lambda: self.reference, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
             "following": Provide(lambda: self._following, sync_to_thread=False),
+            "figures": Provide(lambda: self._figures, sync_to_thread=False),
             "grants": Provide(lambda: self.grants, sync_to_thread=False),
             "policy": Provide(lambda: self.policy, sync_to_thread=False),
         }

@@ -17,7 +17,7 @@ from codelab.agent.reference.face import Outcome, ReferenceFace
 from codelab.agent.reference.frames import UserMessage, read_message
 from codelab.agent.reference.socket import ReferenceSocket
 from codelab.agent.reference.stream import AnswerStream
-from codelab.agent.routes import agents, turns
+from codelab.agent.routes import agents, metrics, turns
 from codelab.agent.routes import sessions as session_routes
 from codelab.agent.routes.common import AgentRequest, Limit
 from codelab.agent.schemas import HistoryMessage, SessionList
@@ -176,6 +176,7 @@ _RUNTIME = (
     agents.list_agents,
     agents.get_context,
     agents.switch_agent,
+    *metrics.HANDLERS,
     talk,
 )
 

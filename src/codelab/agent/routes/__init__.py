@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import Router
 
 from codelab.agent.entry import ENTRY
-from codelab.agent.routes import agents, events, grants, policy, sessions, socket, tickets, turns
+from codelab.agent.routes import agents, events, grants, metrics, policy, sessions, socket, tickets, turns
 from codelab.agent.routes.common import AgentRequest
 from codelab.identity import RequireScopes
 
@@ -26,6 +26,7 @@ def router(*, max_message_body: int) -> Router:
             *events.HANDLERS,
             *socket.HANDLERS,
             *tickets.HANDLERS,
+            *metrics.HANDLERS,
         ],
         middleware=[RequireScopes()],
         opt={ENTRY: True},

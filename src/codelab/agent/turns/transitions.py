@@ -129,6 +129,7 @@ class Transitions:
             tool_calls=tool_calls_json(calls),
             reasoning=canonical_json(answer.reasoning) if answer.reasoning else None,
             token_count=answer.usage.output_tokens if answer.usage else None,
+            duration_ms=round(seconds * 1000),
         )
         if answer.usage is not None:
             await messages.set_usage(tx.session, answer.message_id, answer.usage)
