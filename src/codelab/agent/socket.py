@@ -93,6 +93,8 @@ class SessionSocket:
             await self._close(subscription.end)
 
     async def _send_events(self, batches: AsyncGenerator[list[Event], None], subscription: Subscription) -> None:
+        for text in await self._greet():
+            await self._send(text)
         async with aclosing(batches):
             async for batch in batches:
                 for event in batch:
@@ -110,6 +112,9 @@ class SessionSocket:
             raw: Any = message.get("text") if message.get("text") is not None else message.get("bytes")
             for text in await self._answer(raw or b""):
                 await self._send(text)
+
+    async def _greet(self) -> Sequence[str]:
+        return ()
 
     def _render(self, event: Event) -> Sequence[str]:
         return (event_frame(event),)

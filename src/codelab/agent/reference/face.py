@@ -118,18 +118,15 @@ class ReferenceFace:
         return Outcome()
 
     async def _decide(self, message: HitlDecision, principal: Principal, session_id: str) -> Outcome:
+        modified = message.modified_arguments if message.decision == "edit" else None
+        decision = "approve" if message.decision == "edit" and modified is None else message.decision
+
         async def unit(tx: Transaction) -> str | None:
             approval_id = await _find_pending(tx, principal, session_id, message.call_id or "")
             if approval_id is None:
                 raise NotFound(f"No pending approval found for request_id={message.call_id}", code="unknown_approval")
             await self._approvals.take_decision(
-                tx,
-                principal,
-                session_id,
-                approval_id,
-                message.decision or "",
-                message.modified_arguments,
-                message.feedback,
+                tx, principal, session_id, approval_id, decision or "", modified, message.feedback
             )
             return await _running(tx, principal, session_id)
 

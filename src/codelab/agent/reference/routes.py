@@ -80,11 +80,11 @@ async def talk(
         session_id,
         commands,
         reference,
+        session_db_id,
         client=new_id(),
         send_timeout=following.send_timeout,
         tokens=tokens,
     )
-    await talking.greet(session_db_id)
     await talking.serve(following.log, following.readers, session_db_id, cursor)
 
 

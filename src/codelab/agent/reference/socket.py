@@ -32,6 +32,7 @@ class ReferenceSocket(SessionSocket):
         session_id: str,
         commands: Commands,
         face: ReferenceFace,
+        session_db_id: int,
         *,
         client: str,
         send_timeout: float,
@@ -39,12 +40,12 @@ class ReferenceSocket(SessionSocket):
     ) -> None:
         super().__init__(socket, principal, session_id, commands, client=client, send_timeout=send_timeout)
         self._face = face
+        self._session_db_id = session_db_id
         self._renderer = Renderer(tokens=tokens)
 
-    async def greet(self, session_db_id: int) -> None:
+    async def _greet(self) -> Sequence[str]:
         """Say first what the session waits for: its client may have been away when it was asked."""
-        for text in await self._face.open_calls(session_db_id, self._renderer):
-            await self._send(text)
+        return await self._face.open_calls(self._session_db_id, self._renderer)
 
     def _render(self, event: Event) -> Sequence[str]:
         return self._renderer.render(event)

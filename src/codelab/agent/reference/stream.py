@@ -61,8 +61,8 @@ class AnswerStream(EventStream):
             if turn_id is None:
                 # Nothing goes on by itself: what was committed meanwhile is all that there is to say.
                 events, _ = await self._log.page(session_db_id, self._after, 1000)
-                chunks = [chunk for event in events for chunk in renderer.render(event)]
-                await write([*self._outcome.chunks, *chunks], more=False)
+                rendered = [chunk for event in events for chunk in renderer.render(event)]
+                await write([*self._outcome.chunks, *rendered], more=False)
                 return
             with self._readers.attach(principal, session_db_id, client) as subscription:
                 batches = self._log.follow(session_db_id, self._after, keep_alive=KEEP_ALIVE, subscription=subscription)
@@ -73,7 +73,8 @@ class AnswerStream(EventStream):
                                 send({"type": "http.response.body", "body": b": keep-alive\n\n", "more_body": True})
                             )
                         for event in batch:
-                            await write(renderer.render(event))
+                            if chunks := renderer.render(event):
+                                await write(chunks)
                             if event.type in ENDINGS and msgspec.json.decode(event.data)["turn_id"] == turn_id:
                                 await write((), more=False)
                                 return
