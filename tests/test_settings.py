@@ -106,6 +106,7 @@ class TestSecrets:
         "AGENT_RUNTIME__DB_URL": f"postgresql://u:{SECRET}@h/db",
         "AGENT_RUNTIME__LLM_PROXY_URL": f"https://u:{SECRET}@h/v1",
         "AGENT_RUNTIME__LLM_API_KEY": SECRET,
+        "AGENT_RUNTIME__INTERNAL_API_KEY": f"k7Qe2VvYcA9mZs41LxTtB8uWn{SECRET}",
         "AUTH_SERVICE__DB_URL": f"postgresql://u@h/db?password={SECRET}",
         "AUTH_SERVICE__MASTER_KEY": SECRET,
     }

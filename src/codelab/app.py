@@ -51,6 +51,7 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
         audit_key_file=settings.auth.key_encryption_key_file,
         db_wait=settings.server.db_wait,
         still_valid=auth.still_valid,
+        behind_proxy=bool(settings.server.trusted_proxies),
     )
     metrics = Metrics()
     metrics.gauge("codelab_sessions_running", "Sessions whose turn runs now.", lambda: agent.runner.running)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tests.support.server import Event, Person, Running
 
 API = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+REFERENCE = (Path(__file__).parents[2] / "docs" / "reference-clients.md").read_text(encoding="utf-8")
 #: Other forms of the document.
 ALIASES = {"/schema", "/schema/{path}"}
 
@@ -43,9 +44,9 @@ def documented_events() -> dict[str, set[str]]:
 
 
 def documented_routes() -> set[Route]:
-    """Read the table of routes."""
-    section = API.split("\n## Routes\n")[1].split("\n### ")[0]
-    return {Route(*found) for found in re.findall(r"^\| `([A-Z]+) (/\S*)` \|", section, re.MULTILINE)}
+    """Read the tables of routes: ours, and those that only the reference's clients use."""
+    sections = API.split("\n## Routes\n")[1].split("\n### ")[0] + REFERENCE.split("\n## Routes\n")[1].split("\n## ")[0]
+    return {Route(*found) for found in re.findall(r"^\| `([A-Z]+) (/\S*)` \|", sections, re.MULTILINE)}
 
 
 def whole_app() -> Litestar:
@@ -149,7 +150,7 @@ async def test_values_are_as_documented(model: Upstream, talker: Person) -> None
 
 
 def test_every_route_is_documented_and_every_documented_route_exists() -> None:
-    """The table of ``docs/api.md`` is the application's route table."""
+    """The tables of ``docs/api.md`` and ``docs/reference-clients.md`` are the application's route table."""
     present = {route for route in list_routes(whole_app()) if route.path not in ALIASES}
 
     assert documented_routes() == present | set(list_sockets(whole_app()))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 REPLAYED = "Idempotent-Replayed"
 #: These change nothing, so they need no key.
 ONLY_READING = {
+    "/api/v1/ws-tickets",
     "/api/v1/policy/explain",
     "/api/v1/sessions/{session_id}/approvals/{approval_id}/grant-preview",
 }

@@ -18,6 +18,7 @@ SCOPES = {
     ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}/grant-preview"): "api:read",
     ("PUT", "/api/v1/sessions/{session_id}/policy"): "approvals:decide",
     ("POST", "/api/v1/policy/explain"): "api:read",
+    ("POST", "/api/v1/ws-tickets"): "api:read",
 }
 
 

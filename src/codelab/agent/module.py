@@ -12,6 +12,8 @@ from codelab.agent.agents import load_agents
 from codelab.agent.audit import AuditTrail
 from codelab.agent.cleaning import clean
 from codelab.agent.commands import Commands
+from codelab.agent.entry import Acquaintances, Entry, InternalKey, Tickets
+from codelab.agent.figures import FigureService
 from codelab.agent.grants import GrantService
 from codelab.agent.images import body_size
 from codelab.agent.inbox import Inbox
@@ -21,6 +23,8 @@ from codelab.agent.policies import PolicyService, read_policy
 from codelab.agent.providers import create_client, load_prices
 from codelab.agent.providers.retry import RetryPolicy
 from codelab.agent.readers import Following, Readers
+from codelab.agent.reference import ReferenceFace
+from codelab.agent.reference.routes import routers as reference_routers
 from codelab.agent.routes import router
 from codelab.agent.routes.common import mark_replay
 from codelab.agent.sessions import SessionService
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from litestar import Litestar
     from litestar.config.app import AppConfig
 
+    from codelab.agent.providers import ModelClient
     from codelab.agent.readers import StillValid
     from codelab.settings import AgentSettings
 
@@ -74,12 +79,24 @@ class AgentModule(InitPlugin):
 
     ``audit_key_file`` holds the key with which the audit trail is chained; it is made where there is none.
     ``still_valid`` tells which of some callers may still act; without it a stream lasts as long as its token.
+    ``behind_proxy`` says that requests may come through proxies, whose addresses say nothing about clients.
     """
 
     def __init__(
-        self, settings: AgentSettings, *, audit_key_file: Path, db_wait: float, still_valid: StillValid | None = None
+        self,
+        settings: AgentSettings,
+        *,
+        audit_key_file: Path,
+        db_wait: float,
+        still_valid: StillValid | None = None,
+        behind_proxy: bool = False,
     ) -> None:
         self._db_wait = db_wait
+        internal = InternalKey(settings.internal_api_key)
+        still_valid = internal.beside(still_valid)
+        self.tickets = Tickets(still_valid)
+        known = Acquaintances(still_valid, origins=settings.legacy_websocket_origins, behind_proxy=behind_proxy)
+        self._entry = Entry(internal, self.tickets, known if settings.legacy_websocket else None)
         self.max_message_body = body_size(settings.max_message_bytes, settings.max_image_bytes)
         self.database = Database(
             parse_url(settings.db_url, SCHEMA.variable),
@@ -88,16 +105,7 @@ class AgentModule(InitPlugin):
         )
         agents = load_agents()
         self.policy = read_policy(settings.policy_file)
-        try:
-            client = create_client(
-                settings.llm_proxy_url,
-                settings.llm_api_key,
-                provider=settings.llm_provider,
-                thinking=settings.llm_thinking,
-                idle_timeout=settings.llm_idle_timeout,
-            )
-        except ValueError as error:
-            raise StartError(f"AGENT_RUNTIME__LLM_PROXY_URL or AGENT_RUNTIME__LLM_API_KEY: {error}") from None
+        client = _open_client(settings)
         models = _find_models(settings)
         if settings.llm_proxy_url:  # the offline model answers for every agent
             models.check_agents(agents.values())
@@ -160,6 +168,7 @@ class AgentModule(InitPlugin):
         self._following = Following(self.sessions, self.log, self.readers, settings.send_timeout)
         self.policies = PolicyService(self.database, self.audit, self.policy)
         self.grants = GrantService(self.database, self.audit)
+        self._figures = FigureService(self.database)
         self.queue = QueueService(self.database, transitions)
         self.approvals = ApprovalService(
             self.database,
@@ -185,10 +194,13 @@ class AgentModule(InitPlugin):
         )
         self.max_kept_answer = settings.max_kept_answer_bytes
         self.commands = Commands(self.turns, self.approvals, self.claims, max_kept_answer=self.max_kept_answer)
+        self.reference = ReferenceFace(self.database, self.sessions, self.turns, self.approvals)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the module to an application."""
         app_config.route_handlers.append(router(max_message_body=self.max_message_body))
+        app_config.route_handlers.extend(reference_routers())
+        app_config.middleware.append(self._entry)  # not of the routers, which Litestar copies with all they hold
         app_config.before_send.append(mark_replay)
         app_config.lifespan.append(self._lifespan)
         app_config.dependencies |= {
@@ -199,9 +211,12 @@ class AgentModule(InitPlugin):
             "commands": Provide(lambda: self.commands, sync_to_thread=False),
             "context": Provide(lambda: self.context, sync_to_thread=False),
             "models": Provide(lambda: self._models, sync_to_thread=False),
+            "tickets": Provide(lambda: self.tickets, sync_to_thread=False),
             "turns": Provide(lambda: self.turns, sync_to_thread=False),
+            "reference": Provide(lambda: self.reference, sync_to_thread=False),
             "queue": Provide(lambda: self.queue, sync_to_thread=False),
             "following": Provide(lambda: self._following, sync_to_thread=False),
+            "figures": Provide(lambda: self._figures, sync_to_thread=False),
             "grants": Provide(lambda: self.grants, sync_to_thread=False),
             "policies": Provide(lambda: self.policies, sync_to_thread=False),
         }
@@ -236,6 +251,19 @@ class AgentModule(InitPlugin):
             await self.upkeep.stop()
             await self.runner.stop()
             await self.database.stop()
+
+
+def _open_client(settings: AgentSettings) -> ModelClient:
+    try:
+        return create_client(
+            settings.llm_proxy_url,
+            settings.llm_api_key,
+            provider=settings.llm_provider,
+            thinking=settings.llm_thinking,
+            idle_timeout=settings.llm_idle_timeout,
+        )
+    except ValueError as error:
+        raise StartError(f"AGENT_RUNTIME__LLM_PROXY_URL or AGENT_RUNTIME__LLM_API_KEY: {error}") from None
 
 
 def _find_models(settings: AgentSettings) -> Models:

@@ -18,7 +18,7 @@ from codelab.connections import Watch, abort
 from codelab.problems import describe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from litestar import WebSocket
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from codelab.agent.repository.events import Event
     from codelab.identity import Principal
 
-__all__ = ("CLOSE_CODES", "SessionSocket")
+__all__ = ("BEARER", "CLOSE_CODES", "SessionSocket", "accept")
 
 #: Seconds that a silent socket waits for events before it looks again; pings of the protocol keep it open.
 WAIT = 3600.0
@@ -40,6 +40,16 @@ CLOSE_CODES = {
     End.DELETED: 4404,
     End.SLOW: 4408,
 }
+
+
+#: The subprotocol beside which a browser sends its token; a server has to choose one of those that it is offered.
+BEARER = "bearer"
+
+
+async def accept(socket: WebSocket[Any, Any, Any]) -> None:
+    """End the handshake of a socket; the token that its client offered as a subprotocol is not repeated."""
+    offered = socket.scope.get("subprotocols") or ()
+    await socket.accept(subprotocols=BEARER if BEARER in offered else None)
 
 
 class SessionSocket:
@@ -83,12 +93,15 @@ class SessionSocket:
             await self._close(subscription.end)
 
     async def _send_events(self, batches: AsyncGenerator[list[Event], None], subscription: Subscription) -> None:
+        for text in await self._greet():
+            await self._send(text)
         async with aclosing(batches):
             async for batch in batches:
                 for event in batch:
                     if subscription.end is not None and not subscription.end.owes:
                         return
-                    await self._send(event_frame(event))
+                    for text in self._render(event):
+                        await self._send(text)
 
     async def _take_commands(self) -> None:
         """Carry out one command after the other, so that they keep their order."""
@@ -97,18 +110,25 @@ class SessionSocket:
             if message["type"] == "websocket.disconnect":
                 return
             raw: Any = message.get("text") if message.get("text") is not None else message.get("bytes")
-            await self._send(await self._answer(raw or b""))
+            for text in await self._answer(raw or b""):
+                await self._send(text)
 
-    async def _answer(self, raw: str | bytes) -> str:
+    async def _greet(self) -> Sequence[str]:
+        return ()
+
+    def _render(self, event: Event) -> Sequence[str]:
+        return (event_frame(event),)
+
+    async def _answer(self, raw: str | bytes) -> Sequence[str]:
         try:
             command = read_frame(raw)
         except FrameError as refused:
-            return refusal_frame(refused.id, refused.error)
+            return (refusal_frame(refused.id, refused.error),)
         try:
             result, replayed = await self._commands.carry_out(command, self._principal, self._session_id, self._client)
-            return reply_frame(command.id, result, replayed=replayed)
+            return (reply_frame(command.id, result, replayed=replayed),)
         except Exception as error:  # noqa: BLE001 - told to the client, and logged where nobody expected it
-            return refusal_frame(command.id, describe(error))
+            return (refusal_frame(command.id, describe(error)),)
 
     async def _send(self, text: str) -> None:
         try:

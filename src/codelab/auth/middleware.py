@@ -21,6 +21,10 @@ __all__ = ("EXCLUDE", "BearerMiddleware")
 EXCLUDE = "exclude_from_auth"
 
 
+#: The subprotocol after which a socket's token comes.
+BEARER = "bearer"
+
+
 class BearerMiddleware(ASGIMiddleware):
     """Set ``scope["user"]`` to the ``Principal`` of the bearer token (RFC 6750), or to None without one."""
 
@@ -38,10 +42,22 @@ class BearerMiddleware(ASGIMiddleware):
     async def _find(self, scope: Scope) -> Principal | None:
         values = [value for name, value in scope["headers"] if name == b"authorization"]
         if not values:
-            return None
+            return await self._find_offered(scope)
         scheme, _, token = values[0].decode("latin-1").strip().partition(" ")
         if len(values) > 1:
             raise refuse("The Authorization header must occur once.")
         if scheme.lower() != "bearer":
             return None
         return await self._principals.find(token.strip())
+
+    async def _find_offered(self, scope: Scope) -> Principal | None:
+        """Find the caller of a socket by ``Sec-WebSocket-Protocol: bearer, <token>``: browsers send no other header."""
+        if scope["type"] != ScopeType.WEBSOCKET:
+            return None
+        offered = list(scope.get("subprotocols") or ())
+        if BEARER not in offered:
+            return None
+        at = offered.index(BEARER)
+        if len(offered) != at + 2:
+            raise refuse("The subprotocol bearer must be followed by the access token alone.")
+        return await self._principals.find(offered[at + 1])

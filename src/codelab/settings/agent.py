@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from codelab.settings.variables import (
     LOG_LEVEL,
     MEBIBYTE,
+    internal_key,
     keep,
     names,
     number,
@@ -15,6 +16,7 @@ from codelab.settings.variables import (
     optional,
     optional_path,
     share,
+    switch,
     variable,
     whole,
 )
@@ -260,6 +262,25 @@ class AgentSettings:
         "forever",
         "How long the audit trail of agents is kept: `365d` or `forever`; what is left can still be verified.",
         keep,
+    )
+    internal_api_key: str | None = variable(
+        "AGENT_RUNTIME__INTERNAL_API_KEY",
+        "",
+        "Key that a program may show in `X-Internal-Auth` instead of a token, at least 32 characters. Unset: none may.",
+        internal_key,
+        secret=True,
+    )
+    legacy_websocket: bool = variable(
+        "AGENT_RUNTIME__LEGACY_WEBSOCKET",
+        "off",
+        "`on` lets in sockets without a token: a risk, see [Clients of the reference system](reference-clients.md).",
+        switch,
+    )
+    legacy_websocket_origins: tuple[str, ...] = variable(
+        "AGENT_RUNTIME__LEGACY_WEBSOCKET_ORIGINS",
+        "",
+        "Values of `Origin`, by comma, with which such a socket may come; without `Origin` it always may.",
+        names,
     )
     log_level: str = variable(
         "AGENT_RUNTIME__LOG_LEVEL", "info", "Log level of this module: debug, info, warning or error.", LOG_LEVEL

@@ -18,6 +18,7 @@ __all__ = (
     "IPNetwork",
     "Variable",
     "hosts",
+    "internal_key",
     "keep",
     "names",
     "networks",
@@ -120,6 +121,21 @@ def hosts(value: str) -> tuple[str, ...]:
     if any("/" in name or (name.rpartition(":")[2].isdigit() and name.count(":") == 1) for name in found):
         raise ValueError("names or addresses by comma are expected, without a scheme or port")
     return found
+
+
+#: What the reference system, its guides and its clients have for keys; nobody who reads them needs to guess.
+_KNOWN_KEYS = ("change-me", "changeme", "change_me", "change-in-production", "super-secret", "internal-secret")
+
+
+def internal_key(value: str) -> str | None:
+    """Read a key that programs share, or None for none; one that could be guessed is refused."""
+    if not value:
+        return None
+    if not re.fullmatch(r"[\x21-\x7e]{32,}", value):
+        raise ValueError("at least 32 printable ASCII characters without spaces are expected")
+    if len(set(value)) < 8 or any(known in value.lower() for known in _KNOWN_KEYS):
+        raise ValueError("it can be guessed; make one with: python3 -c 'import secrets; print(secrets.token_hex(32))'")
+    return value
 
 
 def names(value: str) -> tuple[str, ...]:

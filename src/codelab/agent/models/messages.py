@@ -18,6 +18,8 @@ __all__ = ("Message", "MessageImage")
 class Message(CostColumns, AgentBase):
     """One message of the transcript. The order is (turn, ``seq``), never the clock.
 
+    ``duration_ms`` is how long the model call took that made it, from its request to its last word.
+
     ``tool_calls``, ``reasoning`` (what the provider wants back included) and ``images`` (what each is, without its
     bytes) are canonical JSON.
     """
@@ -55,6 +57,7 @@ class Message(CostColumns, AgentBase):
     images: Mapped[str | None] = mapped_column(Text)
     input_tokens: Mapped[int | None] = mapped_column(BigInteger)
     output_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    duration_ms: Mapped[int | None] = mapped_column(BigInteger)
     token_count: Mapped[int | None] = mapped_column(Integer)
     metadata_json: Mapped[dict[str, Any] | None] = mapped_column(JsonText)
 

@@ -24,6 +24,7 @@ __all__ = (
     "add",
     "add_switch",
     "add_to_count",
+    "count_events",
     "count_live",
     "find",
     "find_by_key",
@@ -165,6 +166,15 @@ async def count_live(db: AsyncSession, owner_id: str) -> int:
     """Return how many live sessions a person has."""
     found = await db.execute(_LIVE, {"owner": owner_id})
     return found.scalar_one_or_none() or 0
+
+
+async def count_events(db: AsyncSession, owner_id: str) -> tuple[int, datetime | None]:
+    """Return how many events a person's live sessions have, and when the latest session was active."""
+    total = func.coalesce(func.sum(sessions.c.last_seq), 0)
+    statement: Select[Any] = select(total.label("total"), func.max(sessions.c.last_activity).label("newest"))
+    found = await db.execute(statement.where(sessions.c.owner_id == owner_id, sessions.c.deleted_at.is_(None)))
+    row = found.one()
+    return int(row.total), row.newest
 
 
 async def list_live(

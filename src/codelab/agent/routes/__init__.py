@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from litestar import Router
 
-from codelab.agent.routes import agents, approvals, events, grants, policy, sessions, socket, turns
+from codelab.agent.entry import ENTRY
+from codelab.agent.routes import agents, approvals, events, grants, metrics, policy, sessions, socket, tickets, turns
 from codelab.agent.routes.common import AgentRequest
 from codelab.identity import RequireScopes
 
@@ -25,8 +26,11 @@ def router(*, max_message_body: int) -> Router:
             *grants.HANDLERS,
             *events.HANDLERS,
             *socket.HANDLERS,
+            *tickets.HANDLERS,
+            *metrics.HANDLERS,
         ],
         middleware=[RequireScopes()],
+        opt={ENTRY: True},
         request_class=AgentRequest,
         tags=["agent"],
     )

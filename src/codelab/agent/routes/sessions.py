@@ -8,6 +8,7 @@ from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
+from codelab.agent.entry import MADE
 from codelab.agent.routes.common import AgentRequest, Cursor, Limit, Repeatable
 from codelab.agent.schemas import ContextView, History, NewSession, SessionChange, SessionInfo, SessionList
 from codelab.agent.sessions import SessionService
@@ -26,7 +27,9 @@ async def create_session(
     data: JSONBody[NewSession | None] = None,
 ) -> SessionInfo:
     """Make a session."""
-    return await sessions.create(request.principal, data or NewSession(), request.once)
+    made = await sessions.create(request.principal, data or NewSession(), request.once)
+    request.scope["state"][MADE] = made.id
+    return made
 
 
 @get("/sessions", summary="List your sessions")

@@ -11,7 +11,7 @@ from litestar.params import FromPath, QueryParameter
 from codelab.agent.commands import Commands
 from codelab.agent.readers import Following, read_client
 from codelab.agent.routes.common import Client
-from codelab.agent.socket import SessionSocket
+from codelab.agent.socket import SessionSocket, accept
 from codelab.agent.stream import read_cursor
 from codelab.identity import Principal
 
@@ -32,7 +32,7 @@ async def talk(
     session_db_id = await following.sessions.key(socket.user, session_id)
     if cursor is None:
         cursor = await following.log.newest(session_db_id)
-    await socket.accept()
+    await accept(socket)
     talking = SessionSocket(socket, socket.user, session_id, commands, client=name, send_timeout=following.send_timeout)
     await talking.serve(following.log, following.readers, session_db_id, cursor)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -28,7 +28,7 @@ from codelab.errors import BadRequest, NotFound
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from sqlalchemy import Row
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ("ApprovalService",)
 
+_T = TypeVar("_T")
 #: The feedback where a message takes the place of a decision.
 INSTEAD = "The person sent a message instead of a decision"
 
@@ -101,51 +102,81 @@ class ApprovalService:
             raise BadRequest("grant: is not for reject", field="grant")
 
         async def unit(tx: Transaction) -> Approval:
-            session = await require_session(tx.session, principal, session_id)
-            known = re.fullmatch(PUBLIC_ID, approval_id)
-            row = await approvals.find(tx.session, session.db_id, approval_id) if known else None
-            check_decision(row, decision, modified)
-            if row is None:
-                raise NotFound("This session has no such approval.", code="unknown_approval")
-            if row.status != "pending":
-                raise decided_already(row)
-            if is_overdue(row, now()):
-                raise OverdueError(row)
-            arguments = msgspec.json.decode(row.arguments)
-            if decision != "reject":
-                check_digest(row, arguments)
-            policy = self._policy.of_session(session.policy_rules)
-            if modified is not None:
-                arguments = check_edit(self._agents[row.agent], row, modified, policy)
-            elif decision == "approve" and row.request_type != approvals.LIMIT:
-                check_again(self._agents[row.agent], row, arguments, policy)
-            turn = await turns.find_active(tx.session, row.session_db_id)
-            assert turn is not None
-            given = None
-            if grant is not None:
-                given = await make_grant(self._calls.audit, tx, principal, session, row, turn, arguments, grant)
-            status = "rejected" if decision == "reject" else "approved"
-            await approvals.resolve(
-                tx.session,
-                approval_id,
-                status=status,
-                decision=decision,
-                decided_by=principal.subject,
-                client_id=principal.client_id,
-                feedback=feedback,
-                arguments=canonical_json(arguments),
+            return await self.take_decision(
+                tx, principal, session_id, approval_id, decision, modified, feedback, grant=grant
             )
-            await self._carry_out(tx, turn, row, status, decision, arguments, feedback, principal)
-            final = await approvals.find(tx.session, session.db_id, approval_id)
-            assert final is not None
-            return msgspec.structs.replace(Approval.from_row(final), grant=given)
 
         route, values = ("approvals", session_id, approval_id), [decision, modified, feedback]
         if grant is not None:
             values.append(msgspec.to_builtins(grant))
+        return await self.in_time(write_once(self._database, once, principal, route, values, unit, Approval))
+
+    async def take_decision(
+        self,
+        tx: Transaction,
+        principal: Principal,
+        session_id: str,
+        approval_id: str,
+        decision: str,
+        modified: dict[str, Any] | None = None,
+        feedback: str | None = None,
+        *,
+        grant: GrantRequest | None = None,
+        offer: bool = True,
+    ) -> Approval:
+        """Take a decision inside a unit of work; without ``offer`` an approved call is offered to no client.
+
+        That is for who brings its result with the decision. Raises what ``decide`` raises, and OverdueError, which
+        ``in_time`` turns into the Conflict.
+        """
+        session = await require_session(tx.session, principal, session_id)
+        known = re.fullmatch(PUBLIC_ID, approval_id)
+        row = await approvals.find(tx.session, session.db_id, approval_id) if known else None
+        check_decision(row, decision, modified)
+        if row is None:
+            raise NotFound("This session has no such approval.", code="unknown_approval")
+        if row.status != "pending":
+            raise decided_already(row)
+        if is_overdue(row, now()):
+            raise OverdueError(row)
+        arguments = msgspec.json.decode(row.arguments)
+        if decision != "reject":
+            check_digest(row, arguments)
+        policy = self._policy.of_session(session.policy_rules)
+        if modified is not None:
+            arguments = check_edit(self._agents[row.agent], row, modified, policy)
+        elif decision == "approve" and row.request_type != approvals.LIMIT:
+            check_again(self._agents[row.agent], row, arguments, policy)
+        turn = await turns.find_active(tx.session, row.session_db_id)
+        assert turn is not None
+        given = None
+        if grant is not None:
+            given = await make_grant(self._calls.audit, tx, principal, session, row, turn, arguments, grant)
+        status = "rejected" if decision == "reject" else "approved"
+        await approvals.resolve(
+            tx.session,
+            approval_id,
+            status=status,
+            decision=decision,
+            decided_by=principal.subject,
+            client_id=principal.client_id,
+            feedback=feedback,
+            arguments=canonical_json(arguments),
+        )
+        await self._carry_out(tx, turn, row, status, decision, arguments, feedback, principal, offer=offer)
+        final = await approvals.find(tx.session, session.db_id, approval_id)
+        assert final is not None
+        return msgspec.structs.replace(Approval.from_row(final), grant=given)
+
+    async def in_time(self, work: Awaitable[_T]) -> _T:
+        """Carry out a unit of work that takes a decision; one that comes too late ends its approval instead.
+
+        Raises:
+            Conflict: the time of the approval is over; nothing of the unit is kept.
+        """
         try:
-            return await write_once(self._database, once, principal, route, values, unit, Approval)
-        except OverdueError as overdue:  # nothing of that unit was kept
+            return await work
+        except OverdueError as overdue:
             row = overdue.row
         raise await self._end(row)
 
@@ -159,6 +190,8 @@ class ApprovalService:
         arguments: dict[str, Any],
         feedback: str | None,
         principal: Principal,
+        *,
+        offer: bool = True,
     ) -> None:
         await self._calls.tell_resolved(
             tx,
@@ -183,8 +216,9 @@ class ApprovalService:
                 await claims.offer_again(tx.session, call.db_id)
             fresh = await turns.find_call(tx.session, row.session_db_id, row.call_id)
             assert fresh is not None
-            await self._calls.request(tx, turn, fresh, arguments, approval_id=row.request_id)
-            await self._runner.resume_when_answered(tx, turn)  # codelab does some calls itself, at once
+            if offer:
+                await self._calls.request(tx, turn, fresh, arguments, approval_id=row.request_id)
+                await self._runner.resume_when_answered(tx, turn)  # codelab does some calls itself, at once
             return
         if row.request_type == UNKNOWN_OUTCOME:
             await self._calls.answer(tx, turn, call, "failed", error=unknown_outcome(feedback))

@@ -187,27 +187,45 @@ class TurnService:
             Conflict: a person has not approved the call yet, or another client runs it.
             TooLarge: it is over ``AGENT_RUNTIME__MAX_RESULT_BYTES``.
         """
+        self.check_result_size(result, error)
+
+        async def unit(tx: Transaction) -> ToolResultTaken:
+            return await self.record_result(tx, principal, session_id, call_id, result, error, client=client)
+
+        route, values = ("tool-results", session_id), [call_id, result, error]
+        return await write_once(self._database, once, principal, route, values, unit, ToolResultTaken)
+
+    def check_result_size(self, result: Any, error: str | None) -> None:
+        """Raise ``TooLarge`` for a result over ``AGENT_RUNTIME__MAX_RESULT_BYTES``."""
         if len(canonical_json(error if error is not None else result).encode()) > self._max_result_bytes:
             field = "error" if error is not None else "result"
             raise TooLarge(f"{field}: must not be over {self._max_result_bytes} bytes", field=field)
 
-        async def unit(tx: Transaction) -> ToolResultTaken:
-            session = await require_session(tx.session, principal, session_id)
-            call = await turns.find_call(tx.session, session.db_id, call_id)
-            if call is None:
-                raise NotFound(f"call_id: this session has no call {call_id!r}", code="unknown_call", field="call_id")
-            if call.completed_seq is not None:
-                return ToolResultTaken(call_id=call_id, status=call.state, seq=call.completed_seq)
-            turn = await turns.find_active(tx.session, session.db_id)
-            assert turn is not None
-            await open_for_result(self._calls, tx, turn, call, client)
-            status = "failed" if error is not None else "completed"
-            seq = await self._calls.answer(tx, turn, call, status, result=result, error=error)
-            await self._runner.resume_when_answered(tx, turn)
-            return ToolResultTaken(call_id=call_id, status=status, seq=seq)
-
-        route, values = ("tool-results", session_id), [call_id, result, error]
-        return await write_once(self._database, once, principal, route, values, unit, ToolResultTaken)
+    async def record_result(
+        self,
+        tx: Transaction,
+        principal: Principal,
+        session_id: str,
+        call_id: str,
+        result: Any,
+        error: str | None,
+        *,
+        client: str | None = None,
+    ) -> ToolResultTaken:
+        """Take the result of a call inside a unit of work; raises what ``take_result`` raises."""
+        session = await require_session(tx.session, principal, session_id)
+        call = await turns.find_call(tx.session, session.db_id, call_id)
+        if call is None:
+            raise NotFound(f"call_id: this session has no call {call_id!r}", code="unknown_call", field="call_id")
+        if call.completed_seq is not None:
+            return ToolResultTaken(call_id=call_id, status=call.state, seq=call.completed_seq)
+        turn = await turns.find_active(tx.session, session.db_id)
+        assert turn is not None
+        await open_for_result(self._calls, tx, turn, call, client)
+        status = "failed" if error is not None else "completed"
+        seq = await self._calls.answer(tx, turn, call, status, result=result, error=error)
+        await self._runner.resume_when_answered(tx, turn)
+        return ToolResultTaken(call_id=call_id, status=status, seq=seq)
 
     async def cancel(self, principal: Principal, session_id: str, once: Once | None = None) -> TurnState:
         """Stop the active turn: the model call at once, open calls answered as cancelled; what was said stays.

@@ -112,12 +112,12 @@ class Transitions:
         """
         calls = await unique_calls(tx, session.db_id, answer.calls)
         agent = answer.agent  # a person may have switched the session meanwhile
-        if not await self._end_answer(tx, answer, calls):  # one without text, of which nothing is written yet
+        if not await self._end_answer(tx, answer, calls, seconds):  # one without text, of which nothing is written yet
             last = await self._log.append(
                 tx, session.db_id, self._started(turn, agent, answer.model, answer.message_id)
             )
             await self._add_answer(tx, turn, last, agent, answer.model, answer.message_id)
-            await self._end_answer(tx, answer, calls)
+            await self._end_answer(tx, answer, calls, seconds)
         judged = await judge_calls(tx, self._policy, self._agents[agent], session, turn, calls)
         judged = refuse_early_end(calls, judged)
         completed = {
@@ -273,7 +273,7 @@ class Transitions:
         return ("message.started", data)
 
     @staticmethod
-    async def _end_answer(tx: Transaction, answer: Answer, calls: Sequence[ToolCall]) -> bool:
+    async def _end_answer(tx: Transaction, answer: Answer, calls: Sequence[ToolCall], seconds: float) -> bool:
         return await messages.complete(
             tx.session,
             answer.message_id,
@@ -283,6 +283,7 @@ class Transitions:
             tool_calls=tool_calls_json(calls),
             reasoning=canonical_json(answer.reasoning) if answer.reasoning else None,
             token_count=answer.usage.output_tokens if answer.usage else None,
+            duration_ms=round(seconds * 1000),
         )
 
     @staticmethod
