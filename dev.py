@@ -55,7 +55,7 @@ HELP = {
     "test": """\
 usage: python3 dev.py test [PYTEST ARGUMENTS]
 
-Runs pytest in three processes, since each waits now and then. Every argument goes to pytest:
+Runs pytest in four processes, since each waits now and then. Every argument goes to pytest:
 
   python3 dev.py test tests/auth            one folder
   python3 dev.py test -k approval -x        by name; stop at the first failure
@@ -115,7 +115,7 @@ def test(_name: str, arguments: Sequence[str]) -> int:
     ensure("dev")
     single = {"--pdb", "--trace", "no:xdist", "-pno:xdist"}.intersection(arguments)
     os.chdir(ROOT)
-    return become([str(PYTHON), "-m", "pytest", *([] if single else ["-n", "3"]), *arguments])
+    return become([str(PYTHON), "-m", "pytest", *([] if single else ["-n", "4"]), *arguments])
 
 
 def lint(_name: str, arguments: Sequence[str]) -> int:

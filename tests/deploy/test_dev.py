@@ -202,17 +202,17 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("arguments", "expected"),
         [
-            ((), "-n 3"),
-            (("--soak", "-k", "gate"), "-n 3 --soak -k gate"),
-            (("-n", "0"), "-n 3 -n 0"),
+            ((), "-n 4"),
+            (("--soak", "-k", "gate"), "-n 4 --soak -k gate"),
+            (("-n", "0"), "-n 4 -n 0"),
             (("-p", "no:xdist"), "-p no:xdist"),
             (("--pdb",), "--pdb"),
-            (("--", "--help"), "-n 3 --help"),
+            (("--", "--help"), "-n 4 --help"),
         ],
         ids=repr,
     )
     def test_arguments_reach_pytest(self, checkout: Checkout, arguments: tuple[str, ...], expected: str) -> None:
-        """Pytest gets three processes unless that is impossible, and every argument; the last `-n` counts."""
+        """Pytest gets four processes unless that is impossible, and every argument; the last `-n` counts."""
         checkout.installed("dev")
 
         assert (0, f"python -m pytest {expected}\n", "") == checkout.run("test", *arguments)

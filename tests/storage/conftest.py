@@ -14,7 +14,7 @@ import pytest
 from codelab.installation import MODULES
 from tests.storage.filled import fill
 from tests.storage.hostile import fill as fill_hostile
-from tests.support.databases import DatabaseUrls
+from tests.support.databases import DatabaseUrls, run_in_thread
 from tests.support.process import clean_environ, run_codelab
 from tests.support.server import make_settings, serving
 
@@ -26,11 +26,47 @@ if TYPE_CHECKING:
     from tests.support.databases import PostgresServer, Template
 
 
+def _fill(template: Template, databases: DatabaseUrls, folder: Path) -> DatabaseUrls:
+    shutil.copy(template.key_file, folder)
+
+    async def work() -> None:
+        async with serving(make_settings(databases, folder)) as server:
+            await fill(server)
+
+    run_in_thread(work)
+    return databases
+
+
+@pytest.fixture(scope="session")
+def filled_sqlite(sqlite_template: Template, tmp_path_factory: pytest.TempPathFactory) -> DatabaseUrls:
+    """Two SQLite databases that a server has filled, made once for each worker."""
+    folder = tmp_path_factory.mktemp("filled")
+    for url in (sqlite_template.databases.agent, sqlite_template.databases.auth):
+        shutil.copy(url.removeprefix("sqlite:///"), folder)
+    return _fill(sqlite_template, DatabaseUrls(f"sqlite:///{folder}/agent.db", f"sqlite:///{folder}/auth.db"), folder)
+
+
+@pytest.fixture(scope="session")
+def filled_postgresql(
+    postgresql: PostgresServer, postgresql_template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DatabaseUrls]:
+    """Two PostgreSQL databases that a server has filled, made once for each worker."""
+    source = postgresql_template.databases
+    made = DatabaseUrls(postgresql.create(source.agent), postgresql.create(source.auth))
+    yield _fill(postgresql_template, made, tmp_path_factory.mktemp("filled"))
+    postgresql.drop(made.agent)
+    postgresql.drop(made.auth)
+
+
 @pytest.fixture
-async def filled(migrated: DatabaseUrls, tmp_path: Path) -> DatabaseUrls:
-    """Both databases after turns with calls, approvals, hand-overs and rotated tokens; nobody serves them."""
-    async with serving(make_settings(migrated, tmp_path)) as server:
-        await fill(server)
+def filled(migrated: DatabaseUrls, dialect: str, request: pytest.FixtureRequest) -> DatabaseUrls:
+    """Both databases after turns with calls, approvals, hand-overs, cancels and rotated tokens; nobody serves them."""
+    made: DatabaseUrls = request.getfixturevalue(f"filled_{dialect}")
+    for url, source in ((migrated.agent, made.agent), (migrated.auth, made.auth)):
+        if dialect == "sqlite":
+            shutil.copy(source.removeprefix("sqlite:///"), url.removeprefix("sqlite:///"))
+        else:
+            request.getfixturevalue("postgresql").replace(url, source)
     return migrated
 
 

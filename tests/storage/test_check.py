@@ -16,7 +16,6 @@ from codelab.db import parse_url
 from codelab.db.engine import create_engine
 from codelab.errors import StartError
 from codelab.storage.check import Checked, check, mend
-from tests.storage.filled import fill
 from tests.support.process import clean_environ, run_codelab, server_process
 from tests.support.server import make_settings, serving
 
@@ -47,14 +46,6 @@ async def examine(storage: ModuleStorage, url: str) -> Checked:
 def faults(checked: Checked) -> list[tuple[str, str]]:
     """What was found, without what a reader needs not compare."""
     return [(finding.check, finding.detail) for finding in checked.findings if finding.severity == "fault"]
-
-
-@pytest.fixture
-async def filled(migrated: DatabaseUrls, tmp_path: Path) -> DatabaseUrls:
-    """Both databases after turns with calls, approvals, hand-overs, cancels and rotated tokens; nobody serves them."""
-    async with serving(make_settings(migrated, tmp_path)) as server:
-        await fill(server)
-    return migrated
 
 
 async def test_what_a_server_leaves_is_whole(filled: DatabaseUrls) -> None:

@@ -24,7 +24,16 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ("DIALECTS", "VARIABLE", "DatabaseUrls", "PostgresServer", "Template", "make_template", "postgres_server")
+__all__ = (
+    "DIALECTS",
+    "VARIABLE",
+    "DatabaseUrls",
+    "PostgresServer",
+    "Template",
+    "make_template",
+    "postgres_server",
+    "run_in_thread",
+)
 
 DIALECTS = ("sqlite", "postgresql")
 VARIABLE = "CODELAB_TEST_POSTGRES_URL"
@@ -65,12 +74,17 @@ class PostgresServer:
     url: str
     bin: Path | None
 
-    def create(self, template: str | None = None) -> str:
+    def create(self, template: str | None = None, name: str | None = None) -> str:
         """Make a database, empty or a copy of the one at the URL ``template``, and return its URL."""
-        name = f"codelab_test_{uuid.uuid4().hex}"
+        name = name or f"codelab_test_{uuid.uuid4().hex}"
         source = urlsplit(template).path.removeprefix("/") if template else "template0"
         self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}" STRATEGY file_copy')
         return urlsplit(self.url)._replace(path=f"/{name}").geturl()
+
+    def replace(self, url: str, template: str) -> None:
+        """Put a copy of the database at the URL ``template`` in the place of another."""
+        self.drop(url)
+        self.create(template, urlsplit(url).path.removeprefix("/"))
 
     def drop(self, url: str) -> None:
         """Drop a database that ``create`` made, whoever is still connected."""
@@ -95,10 +109,10 @@ class PostgresServer:
             finally:
                 await connection.close()
 
-        _run_in_thread(execute)
+        run_in_thread(execute)
 
 
-def _run_in_thread(function: Any) -> None:
+def run_in_thread(function: Any) -> None:
     """Run a coroutine function to its end, also when the caller's thread already runs an event loop."""
     errors: list[Exception] = []
 
@@ -127,7 +141,7 @@ def make_template(databases: DatabaseUrls, folder: Path) -> Template:
         async with living(create_app(settings, issuer="http://127.0.0.1")):
             pass
 
-    _run_in_thread(start_once)
+    run_in_thread(start_once)
     return Template(databases, settings.auth.key_encryption_key_file)
 
 
