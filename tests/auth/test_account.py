@@ -83,8 +83,10 @@ async def test_one_ends(provider: RunningAuth, account: Browser) -> None:
 
 
 async def test_all_end(provider: RunningAuth, account: Browser) -> None:
-    """All ends but this browser; what belongs to somebody else cannot be ended."""
+    """All ends but this browser, personal tokens too; what belongs to somebody else cannot be ended."""
     tokens = (await provider.login()).json()
+    personal = token_of(await make_token(account, "api:read"))
+    assert (await provider.me(personal)).status_code == 200
     (own,) = await provider.rows("SELECT id FROM browser_sessions")
     await provider.execute(
         "INSERT INTO users (id, username, email, password_hash, is_active, is_verified, created_at, updated_at) "
@@ -97,6 +99,7 @@ async def test_all_end(provider: RunningAuth, account: Browser) -> None:
     assert (await provider.me(theirs["access_token"])).status_code == 200
     await act(account, "end_all")
     assert (await provider.me(tokens["access_token"])).status_code == 401
+    assert (await provider.me(personal)).status_code == 401
     assert (await provider.refresh(tokens["refresh_token"])).status_code == 400
     assert (await provider.me(theirs["access_token"])).status_code == 200
     assert await provider.rows("SELECT id FROM browser_sessions") == [own]

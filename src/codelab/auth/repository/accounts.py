@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from sqlalchemy import Table, delete, func, select, union, update
 
 from codelab.auth.models import AuthorizationCode, BrowserSession, Consent, OAuthClient, RefreshToken, User
-from codelab.auth.repository.revocations import end_login
+from codelab.auth.repository.revocations import end_login, end_personal_tokens
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -134,8 +134,9 @@ async def end_logins_of_client(session: AsyncSession, user_id: str, client_id: s
 
 
 async def end_everything(session: AsyncSession, user_id: str, at: datetime, *, but: str | None = None) -> None:
-    """End all logins of a person and their sign-ins in browsers, ``but`` one."""
+    """End all logins of a person, their personal tokens and their sign-ins in browsers, ``but`` one."""
     await end_logins_of_client(session, user_id, None, at)
+    await end_personal_tokens(session, user_id)
     ended = delete(_browsers).where(_browsers.c.user_id == user_id)
     await session.execute(ended if but is None else ended.where(_browsers.c.id != but))
 

@@ -9,6 +9,7 @@ from sqlalchemy import Table, bindparam, delete, literal, select, union, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from codelab.auth.models import AuthorizationCode, BrowserSession, DeviceCode, RefreshToken, RevokedToken
+from codelab.auth.people.models import PersonalToken
 from codelab.auth.repository.common import insert_if_absent
 from codelab.auth.repository.tokens import revoke_family
 
@@ -23,6 +24,7 @@ __all__ = (
     "end_login",
     "end_logins_of_client",
     "end_logins_of_user",
+    "end_personal_tokens",
     "find_revoked",
     "insert_revoked",
 )
@@ -32,6 +34,7 @@ _tokens = cast("Table", RefreshToken.__table__)
 _codes = cast("Table", AuthorizationCode.__table__)
 _devices = cast("Table", DeviceCode.__table__)
 _browsers = cast("Table", BrowserSession.__table__)
+_personal = cast("Table", PersonalToken.__table__)
 
 # Built once: it is asked with every request that shows a token.
 _FIND = select(_revoked.c.id).where(_revoked.c.id.in_(bindparam("ids", expanding=True)))
@@ -56,9 +59,17 @@ async def end_login(session: AsyncSession, family_id: str, at: datetime) -> int:
 
 
 async def end_logins_of_user(session: AsyncSession, user_id: str, at: datetime) -> int:
-    """End all logins of a person, in browsers too; return how many refresh tokens were alive."""
+    """End all logins of a person, in browsers too, and their personal tokens; return how many logins were alive."""
     await session.execute(delete(_browsers).where(_browsers.c.user_id == user_id))
+    await end_personal_tokens(session, user_id)
     return await _end_logins(session, "user_id", user_id, at)
+
+
+async def end_personal_tokens(session: AsyncSession, user_id: str) -> None:
+    """End the personal access tokens of a person."""
+    ended = delete(_personal).where(_personal.c.user_id == user_id).returning(_personal.c.id, _personal.c.expires_at)
+    for token_id, expires_at in (await session.execute(ended)).all():
+        await insert_revoked(session, token_id, expires_at)
 
 
 async def end_logins_of_client(session: AsyncSession, client_id: str, at: datetime) -> int:
