@@ -39,6 +39,11 @@ async def set_up(browser: Browser) -> tuple[bytes, list[str]]:
     """Sign in and turn the second factor on; return its secret and the recovery codes."""
     await browser.open("/oauth/account")
     await browser.sign_in("admin", PASSWORD)
+    return await turn_on(browser)
+
+
+async def turn_on(browser: Browser) -> tuple[bytes, list[str]]:
+    """Turn the second factor on, on the page of the account."""
     page = await act(browser, "begin_factor")
     assert "<svg" in page.text
     (shown,) = re.findall(r'class="secret">([A-Z2-7]{32})<', page.text)
