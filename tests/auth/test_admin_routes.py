@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.auth.test_account import NEW
+from tests.auth.test_factors import set_up
 from tests.support.auth import PASSWORD
+from tests.support.browser import browsing
 
 if TYPE_CHECKING:
     from tests.support.auth import RunningAuth
@@ -53,9 +56,28 @@ async def test_people(served: RunningAuth, admin: Admin) -> None:
     assert (await admin.send("POST", "/users/bob/reset-password", {"password": PASSWORD}))[1]["password"] is None
     assert (await served.login("bob")).status_code == 200
     assert (await admin.send("GET", "/users/bob"))[0] == 200
+    status, problem = await admin.send("DELETE", "/users/bob/second-factor")
+    assert (status, problem["detail"]) == (404, "'bob' has no second factor.")
     assert (await admin.send("DELETE", "/users/bob"))[0] == 200
     status, problem = await admin.send("GET", "/users/bob")
     assert (status, problem["code"]) == (404, "not_found")
+
+
+async def test_who_lost_what_they_sign_in_with(served: RunningAuth, admin: Admin) -> None:
+    """A link leads to a page that sets another password; a second factor is removed; none goes to who is disabled."""
+    async with browsing(served.app) as browser:
+        await set_up(browser, "ada")
+        assert (await served.login("ada")).status_code == 400
+        assert (await admin.send("DELETE", "/users/ada/second-factor"))[0] == 200
+        assert (await served.login("ada")).status_code == 200
+        status, made = await admin.send("POST", "/users/ada/reset-link")
+        assert (status, list(made)) == (200, ["url"])
+        await browser.open(made["url"])
+        assert (await browser.submit(password=NEW, again=NEW)).status_code == 200
+    assert [(await served.login("ada", each)).status_code for each in (PASSWORD, NEW)] == [401, 200]
+    other = (await admin.send("POST", "/users", {"username": "bob", "email": "bob@example.com"}))[1]["user"]["username"]
+    await admin.send("POST", f"/users/{other}/disable")
+    assert (await admin.send("POST", f"/users/{other}/reset-link"))[0] == 409
 
 
 async def test_clients(served: RunningAuth, admin: Admin) -> None:

@@ -119,6 +119,7 @@ class Scene:
             ("user", "create", "bob", "--email", "bob@example.com"),
             ("user", "disable", "bob"),
             ("user", "enable", "bob"),
+            ("user", "reset-link", "bob", "--issuer", "http://127.0.0.1"),
             ("user", "reset-password", "bob"),
             ("user", "delete", "bob", "--yes"),
             ("client", "create", "machine", *grant),
@@ -128,7 +129,7 @@ class Scene:
             ("client", "delete", "machine", "--yes"),
         ):
             shown = await document(self.auth.settings, *arguments)
-            self.secrets.extend(shown[name] for name in ("password", "secret") if name in shown)
+            self.secrets.extend(shown[name] for name in ("password", "secret", "link") if name in shown)
         (old,) = (await document(self.auth.settings, "keys", "list"))["keys"]
         await document(self.auth.settings, "keys", "rotate")
         await document(self.auth.settings, "keys", "retire", old["kid"], "--yes")

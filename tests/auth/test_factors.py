@@ -35,10 +35,10 @@ def code_of(secret: bytes, later: int = 0) -> str:
     return totp.code_at(secret, int(time.time()) // totp.STEP + later)
 
 
-async def set_up(browser: Browser) -> tuple[bytes, list[str]]:
+async def set_up(browser: Browser, username: str = "admin") -> tuple[bytes, list[str]]:
     """Sign in and turn the second factor on; return its secret and the recovery codes."""
     await browser.open("/oauth/account")
-    await browser.sign_in("admin", PASSWORD)
+    await browser.sign_in(username, PASSWORD)
     return await turn_on(browser)
 
 

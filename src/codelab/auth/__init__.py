@@ -117,6 +117,7 @@ class AuthModule(InitPlugin):
         self._audit = Audit(self.database, settings.key_encryption_key_file)
         self._keys = KeyRing(self.database, settings.key_encryption_key_file, self._audit, settings.key_max_age)
         self._passwords = Passwords()
+        self._issuer = issuer
         audiences = Audiences(issuer, settings.jwt_audience)
         self._tokens = AccessTokens(self._keys, issuer=issuer, audiences=audiences)
         self._ended = Revocations(self.database)
@@ -187,7 +188,7 @@ class AuthModule(InitPlugin):
         app_config.route_handlers.extend(logout_routes(self._front, self._accounts, self._tokens))
         app_config.route_handlers.extend(reset_routes(self._front, self._resets))
         app_config.route_handlers.extend(page_routes())
-        app_config.route_handlers.append(admin_routes(self.operators))
+        app_config.route_handlers.append(admin_routes(self.operators, self._issuer))
         if self._settings.registration != "off":
             is_open = self._settings.registration == "open"
             app_config.route_handlers.extend(registration_routes(self._registration, is_open=is_open))

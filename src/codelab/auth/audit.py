@@ -55,6 +55,7 @@ Event = Literal[
     "password_reset",
     "personal_token_ended",
     "personal_token_made",
+    "reset_link_made",
     "second_factor_removed",
     "second_factor_set",
     "token_refresh",

@@ -17,6 +17,7 @@ __all__ = (
     "NewPassword",
     "NewSecret",
     "Origin",
+    "ResetLink",
     "TokenAnswer",
     "TokenError",
     "UserInfo",
@@ -173,6 +174,12 @@ class NewPassword(msgspec.Struct, kw_only=True):
 
     user: UserView
     password: str | None
+
+
+class ResetLink(msgspec.Struct, kw_only=True):
+    """Show the page on which a person chooses a password; the link is good once, and for a day."""
+
+    url: str
 
 
 class NewSecret(msgspec.Struct, kw_only=True):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from codelab.auth.operators.common import check_text
 from codelab.auth.policy import check_password
 from codelab.auth.repository import revocations, users
+from codelab.auth.repository.factors import delete_factor
+from codelab.auth.resets import create_reset
 from codelab.auth.schemas import UserView
 from codelab.auth.seeds import ADMIN
 from codelab.db import new_id, now
@@ -108,6 +110,39 @@ class Users:
             return {"ended": await revocations.end_logins_of_user(session, user.id, at)}
 
         return NewUser(await self._change(actor, username, "password_reset", change), made)
+
+    async def make_reset_link(self, actor: Actor, username: str, issuer: str) -> str:
+        """Return the URL of a page below the issuer's where a person chooses a password: good once, and for a day.
+
+        Raises:
+            NotFound: there is no user of that name.
+            Conflict: they are disabled, so no password would let them in.
+        """
+
+        async def unit(transaction: Transaction) -> str:
+            session = transaction.session
+            user = await _find(session, username)
+            if not user.is_active:
+                raise Conflict(f"{username!r} is disabled: enable them first.")
+            url = await create_reset(session, user.id, issuer)
+            self._record(session, "reset_link_made", actor, user.id)
+            return url
+
+        return await self._database.write(unit)
+
+    async def remove_factor(self, actor: Actor, username: str) -> UserView:
+        """Let a person who lost their second factor sign in without one.
+
+        Raises:
+            NotFound: there is no user of that name, or they have no second factor.
+        """
+
+        async def change(session: AsyncSession, user: UserRow, _at: datetime) -> dict[str, Any]:
+            if not await delete_factor(session, user.id):
+                raise NotFound(f"{username!r} has no second factor.")
+            return {}
+
+        return await self._change(actor, username, "second_factor_removed", change)
 
     async def disable(self, actor: Actor, username: str) -> UserView:
         """Let a person log in no more, and log them out everywhere; nothing of theirs is removed.

@@ -19,6 +19,7 @@ from codelab.auth.schemas import (
     KeyView,
     NewPassword,
     NewSecret,
+    ResetLink,
     UserPage,
     UserView,
     WantedPassword,
@@ -39,9 +40,9 @@ Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at mo
 After = Annotated[str, QueryParameter(description="The last name or id of the page before.")]
 
 
-def create_routes(operators: Operators) -> Router:
+def create_routes(operators: Operators, issuer: str) -> Router:
     """Make the routes; all need ``api:admin``."""
-    handlers = (*_users(operators), *_clients(operators), *_keys(operators), _audit(operators))
+    handlers = (*_users(operators, issuer), *_clients(operators), *_keys(operators), _audit(operators))
     return Router(
         "/api/v1/admin",
         route_handlers=handlers,
@@ -55,7 +56,7 @@ def _actor(request: AdminRequest) -> Actor:
     return Actor(request.user.subject, origin_of(request))
 
 
-def _users(operators: Operators) -> list[HTTPRouteHandler]:
+def _users(operators: Operators, issuer: str) -> list[HTTPRouteHandler]:
     users = operators.users
 
     @get("/users", summary="List people")
@@ -97,7 +98,19 @@ def _users(operators: Operators) -> list[HTTPRouteHandler]:
         made = await users.reset_password(_actor(request), username, data.password)
         return Response(NewPassword(user=made.user, password=made.password), headers=NO_STORE)
 
-    return [list_users, create_user, show_user, delete_user, disable_user, enable_user, reset_password]
+    @post("/users/{username:str}/reset-link", status_code=200, summary="Make a link to a new password")
+    async def make_reset_link(request: AdminRequest, username: FromPath[str]) -> Response[ResetLink]:
+        """Make a link with which a person chooses a password, good once and for a day; it is told only here."""
+        url = await users.make_reset_link(_actor(request), username, issuer)
+        return Response(ResetLink(url=url), headers=NO_STORE)
+
+    @delete("/users/{username:str}/second-factor", status_code=200, summary="Remove a user's second factor")
+    async def remove_factor(request: AdminRequest, username: FromPath[str]) -> UserView:
+        """Let a person who lost their second factor sign in without one."""
+        return await users.remove_factor(_actor(request), username)
+
+    accounts = [list_users, create_user, show_user, delete_user, disable_user, enable_user]
+    return [*accounts, reset_password, make_reset_link, remove_factor]
 
 
 def _clients(operators: Operators) -> list[HTTPRouteHandler]:

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from codelab.cli.auth.common import actor_of, ask_first, collect, perform, read_secret, show, show_table, yes_option
-from codelab.cli.db.common import Report, env_file_option, json_option
+from codelab.cli.db.common import Report, env_file_option, json_option, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -123,6 +123,43 @@ def reset_password(name: str, env_file: Path | None, *, password_stdin: bool, as
         return await operators.users.reset_password(actor_of("user reset-password"), name, password)
 
     perform(env_file, work, lambda made: _show_new(Report(as_json), f"{name} has another password.", made))
+
+
+@user.command("reset-link")
+@click.argument("name")
+@click.option(
+    "--issuer", metavar="URL", help="The address of the server. Default: AUTH_SERVICE__JWT_ISSUER of its settings."
+)
+@json_option
+@env_file_option
+def reset_link(name: str, env_file: Path | None, *, issuer: str | None, as_json: bool) -> None:
+    r"""Make a link with which NAME chooses another password: good once, and for a day.
+
+    The password until then stays good. When the link is used, all logins of NAME end.
+
+    \b
+    Example:
+      codelab user reset-link ada --issuer http://127.0.0.1:8000
+    """
+    where = issuer or load_settings(env_file).auth.jwt_issuer
+    if where is None:
+        raise click.UsageError("AUTH_SERVICE__JWT_ISSUER is not set; say --issuer http://127.0.0.1:8000 or the like")
+
+    async def work(operators: Operators) -> str:
+        return await operators.users.make_reset_link(actor_of("user reset-link"), name, where)
+
+    perform(env_file, work, lambda url: show(Report(as_json), f"{name} can choose a password.", {}, ("link", url)))
+
+
+@user.command("remove-factor")
+@click.argument("name")
+@json_option
+@env_file_option
+def remove_factor(name: str, env_file: Path | None, *, as_json: bool) -> None:
+    """Let NAME, who lost their second factor, sign in without one."""
+    actor = actor_of("user remove-factor")
+    done = "has no second factor any more"
+    _act(name, env_file, lambda operators: operators.users.remove_factor(actor, name), done, as_json=as_json)
 
 
 @user.command()
