@@ -67,10 +67,26 @@ async def at_limit(person: Person, content: str = "loop") -> tuple[str, dict[str
 async def ada(model: Upstream, start: Callable[..., Awaitable[Running]], with_model: dict[str, Any]) -> Person:
     """A person whose turns may make two model calls, and whose model asks for more unless it is told what to say."""
     model.otherwise = lambda _body: (looping(),)
-    return await (await start(**with_model, max_steps=2)).person()
+    return await (await start(**with_model, max_steps=2, message_while_asking="wait")).person()
 
 
 class TestQuestion:
+    async def test_a_message_ends_it(
+        self, model: Upstream, start: Callable[..., Awaitable[Running]], with_model: dict[str, Any]
+    ) -> None:
+        """By default what a person says instead of an answer stops the turn, and is the next one."""
+        model.otherwise = lambda _body: (looping(),)
+        ada = await (await start(**with_model, max_steps=2)).person()
+        session, question = await at_limit(ada)
+        model.play(text_answer("Gladly."))
+        behind = await ada.say(session, "something else")
+        events = await ada.until(session, "turn.completed", turn=behind["turn_id"])
+        resolved = last(events, "approval.resolved")
+
+        assert (resolved["approval_id"], resolved["status"]) == (question["approval_id"], "rejected")
+        assert last(events, "turn.cancelled")["turn_id"] != behind["turn_id"]
+        assert (await ada.history(session))[-1]["content"] == "Gladly."
+
     async def test_a_person_lets_it_go_on_twice(self, model: Upstream, ada: Person) -> None:
         """The second question comes at twice the limit, the third at three times; each says what it is about."""
         session, first = await at_limit(ada)

@@ -42,6 +42,7 @@ class TestCreate:
             "active_turn": None,
             "usage": None,
             "model": None,
+            "plan": None,
         }
 
     @pytest.mark.parametrize("raw", [None, b"{}", b"null"], ids=["no body", "empty object", "null"])
@@ -146,12 +147,13 @@ class TestChange:
 
 
 class TestDelete:
-    async def test_a_deleted_session_is_gone_and_its_work_ends(self, ada: Person) -> None:
+    async def test_a_deleted_session_is_gone_and_its_work_ends(self, running: Running, ada: Person) -> None:
         """The running turn and those in line are cancelled, the approval too, and every route says 404."""
         session = await ada.session(agent="coder")
         await ada.say(session, "create hello.py that prints hi")
         approval = last(await ada.until(session, "turn.waiting"), "approval.requested")
-        await ada.say(session, "count to 3")
+        # A client that may not decide: its message waits for the approval.
+        await (await running.person(scope="api:read api:write")).say(session, "count to 3")
         async with ada.following(session) as events:
             deleted = await ada.http.delete(f"/api/v1/sessions/{session}")
             seen = [event async for event in events]

@@ -173,10 +173,12 @@ async def test_openid_client(running: Running, openid_client: Path) -> None:
                     process.stdin.write(f"{await decide(running, told['open'])}\n".encode())
                     await process.stdin.drain()
             errors = (await process.stderr.read()).decode()
+            # Waited for before it may be killed: to kill one that has just ended takes its exit code from who waits.
+            await process.wait()
     finally:
         if process.returncode is None:
             process.kill()
-        await process.wait()
+            await process.wait()
     assert process.returncode == 0, errors
     assert told == {
         "person": "ada",
