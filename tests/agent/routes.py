@@ -25,6 +25,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/sessions/{session_id}/approvals/{approval_id}/grant-preview"): {"scope": "session"},
     ("POST", "/api/v1/admin/approvals/{approval_id}/reject"): {"feedback": "no"},
     ("PUT", "/api/v1/sessions/{session_id}/policy"): {"rules": [{"tool": "write_file", "effect": "deny"}]},
+    ("POST", "/api/v1/sessions/{session_id}/mcp-servers"): {"name": "any", "url": "https://mcp.example.com"},
     ("POST", "/api/v1/ws-tickets"): {"session_id": "any"},
     ("POST", "/api/v1/policy/explain"): {"agent": "coder", "tool": "read_file", "arguments": {"path": "a"}},
 }

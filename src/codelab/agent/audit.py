@@ -32,6 +32,8 @@ Event = Literal[
     "call_denied",
     "grant_made",
     "grant_revoked",
+    "mcp_server_added",
+    "mcp_server_removed",
     "session_policy_changed",
 ]
 

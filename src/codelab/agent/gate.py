@@ -12,19 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from codelab.agent.mcp.checking import check_foreign
+from codelab.agent.mcp.tools import is_foreign
 from codelab.agent.policy import Effect, Policy, Rule, Step
 from codelab.agent.policy.calls import PATHS
-from codelab.agent.tools import TOOLS, InvalidArguments, check_arguments, check_value
+from codelab.agent.tools import TOOLS, InvalidArguments, check_value, read_arguments
 from codelab.text import canonical_json, decode_lenient
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from codelab.agent.agents import Agent
+    from codelab.agent.mcp.tools import ForeignTool
 
 __all__ = ("Verdict", "check_call", "check_edit", "digest")
 
 
 #: The policy where no operator has added to it.
 BUILT_IN_ONLY = Policy()
+#: The tools of MCP servers where there are none.
+NO_FOREIGN: Mapping[str, ForeignTool] = {}
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -41,36 +48,67 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def check_call(
-    agent: Agent, tool: str, arguments: str, policy: Policy = BUILT_IN_ONLY, grants: tuple[Rule, ...] = ()
+    agent: Agent,
+    tool: str,
+    arguments: str,
+    policy: Policy = BUILT_IN_ONLY,
+    grants: tuple[Rule, ...] = (),
+    *,
+    foreign: Mapping[str, ForeignTool] = NO_FOREIGN,
 ) -> Verdict:
-    """Judge a call as the model wrote it."""
-    if tool not in TOOLS or tool not in agent.tools:
+    """Judge a call as the model wrote it; ``foreign`` are the tools of MCP servers, which every agent has."""
+    if tool not in foreign if is_foreign(tool) else tool not in TOOLS or tool not in agent.tools:
         return _refuse("agent", agent, tool, f"The agent {agent.name} does not have the tool {tool}.", arguments)
     try:
-        checked = check_arguments(tool, arguments)
+        checked = _check(tool, read_arguments(arguments), foreign)
     except InvalidArguments as error:
         return _refuse("schema", agent, tool, f"Invalid arguments for {tool}: {error}", arguments)
     return _judge(agent, tool, checked, policy, grants)
 
 
-def check_edit(agent: Agent, tool: str, arguments: dict[str, Any], policy: Policy = BUILT_IN_ONLY) -> Verdict:
+def check_edit(
+    agent: Agent,
+    tool: str,
+    arguments: dict[str, Any],
+    policy: Policy = BUILT_IN_ONLY,
+    *,
+    foreign: Mapping[str, ForeignTool] = NO_FOREIGN,
+) -> Verdict:
     """Judge arguments that a person changed: the same gate again.
 
     Raises:
         InvalidArguments: they do not fit the tool's schema.
     """
-    return _judge(agent, tool, check_value(tool, arguments), policy)
+    return _judge(agent, tool, _check(tool, arguments, foreign), policy)
 
 
-def digest(session_id: str, agent: str, tool: str, arguments: dict[str, Any], policy_version: str | None = None) -> str:
+def digest(
+    session_id: str,
+    agent: str,
+    tool: str,
+    arguments: dict[str, Any],
+    policy_version: str | None = None,
+    tool_version: str | None = None,
+) -> str:
     """Bind an approval to one call under one policy: SHA-256, lower-case hex, of canonical JSON.
 
-    Without a version it is that of an approval which was asked when none was kept.
+    Without a version of the policy it is that of an approval which was asked when none was kept. That of the tool is
+    for one of an MCP server.
     """
     bound: dict[str, Any] = {"session": session_id, "agent": agent, "tool": tool, "arguments": arguments}
     if policy_version is not None:
         bound["policy"] = policy_version
+    if tool_version is not None:
+        bound["tool_version"] = tool_version
     return hashlib.sha256(canonical_json(bound).encode()).hexdigest()
+
+
+def _check(tool: str, arguments: dict[str, Any], foreign: Mapping[str, ForeignTool]) -> dict[str, Any]:
+    if not is_foreign(tool):
+        return check_value(tool, arguments)
+    if tool not in foreign:
+        raise InvalidArguments("its MCP server does not offer this tool any more")
+    return check_foreign(foreign[tool].parameters, arguments)
 
 
 def _judge(

@@ -18,13 +18,14 @@ from codelab.errors import BadRequest, NotFound
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
     from codelab.agent.audit import AuditTrail, Event
+    from codelab.agent.mcp.tools import ForeignTool
     from codelab.agent.policy import Policy
     from codelab.agent.providers import ToolCall
     from codelab.agent.schemas import GrantRequest
@@ -55,14 +56,20 @@ class _Place(NamedTuple):
 
 
 async def judge_calls(
-    tx: Transaction, policy: Policy, agent: Agent, session: Row[Any], turn: Row[Any], calls: Sequence[ToolCall]
+    tx: Transaction,
+    policy: Policy,
+    agent: Agent,
+    session: Row[Any],
+    turn: Row[Any],
+    calls: Sequence[ToolCall],
+    foreign: Mapping[str, ForeignTool],
 ) -> list[Judged]:
     """Pass the calls of one answer through the gate, in order; what would be asked may be granted, and is counted."""
     policy = policy.of_session(session.policy_rules)
     usable: list[Row[Any]] | None = None
     judged: list[Judged] = []
     for call in calls:
-        verdict = gate.check_call(agent, call.name, call.arguments, policy)
+        verdict = gate.check_call(agent, call.name, call.arguments, policy, foreign=foreign)
         approval_id = None
         if verdict.effect == "ask":
             if usable is None:
@@ -71,7 +78,7 @@ async def judge_calls(
                 )
             for row in reversed(usable):
                 rule = msgspec.structs.replace(_rule(row), source=row.id)
-                granted = gate.check_call(agent, call.name, call.arguments, policy, grants=(rule,))
+                granted = gate.check_call(agent, call.name, call.arguments, policy, grants=(rule,), foreign=foreign)
                 # A grant that has run out, or was revoked meanwhile, is no grant.
                 if granted.effect == "allow" and await grants.use(tx.session, row.db_id):
                     verdict, approval_id = granted, row.approval_id

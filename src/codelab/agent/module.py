@@ -18,6 +18,7 @@ from codelab.agent.grants import GrantService
 from codelab.agent.images import body_size
 from codelab.agent.inbox import Inbox
 from codelab.agent.log import EventLog
+from codelab.agent.mcp import McpRoom
 from codelab.agent.model_choice import Models
 from codelab.agent.policies import PolicyService, read_policy
 from codelab.agent.providers import create_client, load_prices
@@ -105,7 +106,6 @@ class AgentModule(InitPlugin):
         )
         agents = load_agents()
         self.policy = read_policy(settings.policy_file)
-        client = _open_client(settings)
         models = _find_models(settings)
         if settings.llm_proxy_url:  # the offline model answers for every agent
             models.check_agents(agents.values())
@@ -114,7 +114,8 @@ class AgentModule(InitPlugin):
         self.readers = Readers(still_valid)
         self.upkeep = Upkeep("agent", lambda: clean(self.database, settings, self.audit.chain))
         self.inbox = Inbox(self.database)
-        calls = CallTransitions(self.log, self.inbox, self.policy, approval_seconds=settings.approval_seconds)
+        self.mcp = mcp = McpRoom(settings, self.database, self.audit, audit_key_file)
+        calls = CallTransitions(self.log, self.inbox, self.policy, mcp, approval_seconds=settings.approval_seconds)
         self.claims = ClaimService(self.database, self.log, calls, self.readers, grace=settings.claim_grace_seconds)
         lease = Lease(settings.lease_seconds)
         leases = Leases(self.database, lease)
@@ -122,7 +123,7 @@ class AgentModule(InitPlugin):
         transitions = Transitions(self.log, calls, agents, lease, self.policy, turn_limits)
         retries = RetryPolicy(settings.llm_retries, settings.llm_retry_seconds, settings.llm_fallback_models)
         prices = load_prices(settings.prices_file)
-        caller = ModelCaller(self.database, self.log, transitions, client, retries, lease, prices)
+        caller = ModelCaller(self.database, self.log, transitions, _open_client(settings), retries, lease, prices)
         limits = ContextLimits(
             settings.llm_context_tokens, settings.llm_max_output_tokens, settings.max_tool_output_chars
         )
@@ -136,7 +137,12 @@ class AgentModule(InitPlugin):
         )
         share = settings.summarise_at
         context = ContextBuilder(
-            self.database, limits, models, summariser=summariser if share else None, share=share or 1.0
+            self.database,
+            limits,
+            models,
+            catalogue=mcp.catalogue,
+            summariser=summariser if share else None,
+            share=share or 1.0,
         )
         self._models = models.describe(
             owner=settings.llm_provider if settings.llm_proxy_url else FAKE_MODEL,
@@ -144,8 +150,15 @@ class AgentModule(InitPlugin):
             prices=prices,
         )
         self.context = ContextService(self.database, context, agents)
-        by_model = settings.routing == "model" and settings.llm_proxy_url is not None
-        router = Router(self.database, self.log, agents, caller, models, lease, by_model=by_model)
+        router = Router(
+            self.database,
+            self.log,
+            agents,
+            caller,
+            models,
+            lease,
+            by_model=settings.routing == "model" and settings.llm_proxy_url is not None,
+        )
         self.runner = Runner(
             self.database,
             self.log,
@@ -157,6 +170,7 @@ class AgentModule(InitPlugin):
             leases,
             WorkFinder(self.log, transitions, leases, turn_limits, resumes=settings.on_restart == "resume"),
         )
+        self._mcp_worker = mcp.make_worker(self.log, calls, self.runner, owner=lease.owner)
         self.expiry = Expiry(self.database, transitions, calls, self.inbox, self.runner)
         self._jobs = Jobs(
             Job("approvals", CHECK_APPROVALS, self.expiry.expire_overdue),
@@ -166,7 +180,7 @@ class AgentModule(InitPlugin):
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents, models)
         self._following = Following(self.sessions, self.log, self.readers, settings.send_timeout)
-        self.policies = PolicyService(self.database, self.audit, self.policy)
+        self.policies = PolicyService(self.database, self.audit, self.policy, mcp.catalogue)
         self.grants = GrantService(self.database, self.audit)
         self._figures = FigureService(self.database)
         self.queue = QueueService(self.database, transitions)
@@ -218,6 +232,7 @@ class AgentModule(InitPlugin):
             "following": Provide(lambda: self._following, sync_to_thread=False),
             "figures": Provide(lambda: self._figures, sync_to_thread=False),
             "grants": Provide(lambda: self.grants, sync_to_thread=False),
+            "mcp": Provide(lambda: self.mcp.service, sync_to_thread=False),
             "policies": Provide(lambda: self.policies, sync_to_thread=False),
         }
         return app_config
@@ -242,6 +257,7 @@ class AgentModule(InitPlugin):
             await self.database.start(self._db_wait, alone=True)
             await self.audit.open()
             await self.runner.recover(proven=True)  # whoever worked on a turn had the lock that is ours now
+            await self._mcp_worker.start()
             self._jobs.start()
             self.upkeep.start()
             yield
@@ -249,6 +265,7 @@ class AgentModule(InitPlugin):
             await self._jobs.stop()
             self.end_streams()
             await self.upkeep.stop()
+            await self._mcp_worker.stop()
             await self.runner.stop()
             await self.database.stop()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from codelab.agent.agents import load_agents
-from codelab.agent.gate import check_call
+from codelab.agent.gate import NO_FOREIGN, check_call
 from codelab.agent.ownership import require_session
 from codelab.agent.policy import Policy, RuleError, load_rules, read_rule
 from codelab.agent.repository import sessions
@@ -18,9 +18,12 @@ from codelab.errors import BadRequest
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from codelab.agent.audit import AuditTrail
+    from codelab.agent.mcp import Catalogue
+    from codelab.agent.mcp.tools import ForeignTool
     from codelab.agent.policy import Rule
     from codelab.agent.schemas import Call, SessionPolicyChange
     from codelab.db import Database, Transaction
@@ -44,7 +47,13 @@ def read_policy(file: Path | None, name: str = VARIABLE) -> Policy:
     return Policy(load_rules(file, name, agents=load_agents().keys(), tools=TOOLS.keys()))
 
 
-def explain_call(policy: Policy, agent: str, tool: str, arguments: dict[str, Any]) -> Explanation:
+def explain_call(
+    policy: Policy,
+    agent: str,
+    tool: str,
+    arguments: dict[str, Any],
+    foreign: Mapping[str, ForeignTool] = NO_FOREIGN,
+) -> Explanation:
     """Judge a call as the gate would, and tell why.
 
     Raises:
@@ -53,16 +62,17 @@ def explain_call(policy: Policy, agent: str, tool: str, arguments: dict[str, Any
     agents = load_agents()
     if agent not in agents:
         raise BadRequest(f"agent: must be one of {', '.join(agents)}", field="agent")
-    return Explanation.of(check_call(agents[agent], tool, canonical_json(arguments), policy))
+    return Explanation.of(check_call(agents[agent], tool, canonical_json(arguments), policy, foreign=foreign))
 
 
 class PolicyService:
     """Show and set the rules of sessions; the layers before them are the installation's."""
 
-    def __init__(self, database: Database, audit: AuditTrail, policy: Policy) -> None:
+    def __init__(self, database: Database, audit: AuditTrail, policy: Policy, catalogue: Catalogue) -> None:
         self._database = database
         self._audit = audit
         self._policy = policy
+        self._catalogue = catalogue
 
     async def explain(self, principal: Principal, call: Call) -> Explanation:
         """Judge a call as the gate would, and tell why; in a session of the caller where one is named.
@@ -71,12 +81,13 @@ class PolicyService:
             BadRequest: there is no such agent.
             NotFound: no such session of this person.
         """
-        policy = self._policy
+        policy, foreign = self._policy, NO_FOREIGN
         if call.session_id is not None:
             async with self._database.peek() as db:
                 session = await require_session(db, principal, call.session_id)
+                foreign = await self._catalogue.of_session(db, session.db_id)
             policy = policy.of_session(session.policy_rules)
-        return explain_call(policy, call.agent, call.tool, call.arguments)
+        return explain_call(policy, call.agent, call.tool, call.arguments, foreign)
 
     async def get(self, principal: Principal, session_id: str) -> SessionPolicy:
         """Return the rules of a session.

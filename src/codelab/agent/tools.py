@@ -26,6 +26,7 @@ __all__ = (
     "InvalidArguments",
     "check_arguments",
     "check_value",
+    "read_arguments",
 )
 
 SWITCH_MODE, UPDATE_PLAN, COMPLETE = "switch_mode", "update_plan", "attempt_completion"
@@ -192,11 +193,11 @@ def _validator(name: str) -> Validator:
     return validator
 
 
-def check_arguments(name: str, arguments: str) -> dict[str, Any]:
-    """Read the JSON arguments of a call and check them against the tool's schema.
+def read_arguments(arguments: str) -> dict[str, Any]:
+    """Read the JSON arguments of a call.
 
     Raises:
-        InvalidArguments: no JSON object, or it does not fit; the message names the member.
+        InvalidArguments: they are no JSON object.
     """
     try:
         value = decode_lenient((arguments or "{}").encode("utf-8", "replace"))
@@ -204,7 +205,16 @@ def check_arguments(name: str, arguments: str) -> dict[str, Any]:
         raise InvalidArguments("The arguments are not valid JSON.") from None
     if not isinstance(value, dict):
         raise InvalidArguments("The arguments must be a JSON object.")
-    return check_value(name, value)
+    return value
+
+
+def check_arguments(name: str, arguments: str) -> dict[str, Any]:
+    """Read the JSON arguments of a call and check them against the tool's schema.
+
+    Raises:
+        InvalidArguments: no JSON object, or it does not fit; the message names the member.
+    """
+    return check_value(name, read_arguments(arguments))
 
 
 def check_value(name: str, value: dict[str, Any]) -> dict[str, Any]:

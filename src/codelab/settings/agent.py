@@ -15,6 +15,7 @@ from codelab.settings.variables import (
     one_of,
     optional,
     optional_path,
+    places,
     share,
     switch,
     variable,
@@ -208,6 +209,18 @@ class AgentSettings:
         "",
         "File with rules about what agents may do, as [The policy](policy.md) describes. Unset: the built-in rules.",
         optional_path,
+    )
+    mcp_allowed_hosts: tuple[str, ...] = variable(
+        "AGENT_RUNTIME__MCP_ALLOWED_HOSTS",
+        "",
+        "Hosts, by comma, with `:port` unless it is the usual one, of [MCP servers](mcp.md) that people may add.",
+        places,
+    )
+    mcp_call_seconds: float = variable(
+        "AGENT_RUNTIME__MCP_CALL_SECONDS",
+        "60",
+        "Seconds after which a call of an MCP tool fails; the model is told.",
+        number(0.1, 3600),
     )
     approval_seconds: int = variable(
         "AGENT_RUNTIME__APPROVAL_SECONDS",

@@ -27,6 +27,7 @@ __all__ = (
     "optional",
     "optional_path",
     "path",
+    "places",
     "share",
     "switch",
     "variable",
@@ -120,6 +121,14 @@ def hosts(value: str) -> tuple[str, ...]:
     found = tuple(part.strip().lower().strip("[]") for part in value.split(",") if part.strip())
     if any("/" in name or (name.rpartition(":")[2].isdigit() and name.count(":") == 1) for name in found):
         raise ValueError("names or addresses by comma are expected, without a scheme or port")
+    return found
+
+
+def places(value: str) -> tuple[str, ...]:
+    """Read names or addresses of other servers by comma, with ``:port`` unless it is the usual one."""
+    found = names(value.lower())
+    if any(not re.fullmatch(r"(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", name) for name in found):
+        raise ValueError("hosts by comma are expected, each with :port or without, and no scheme")
     return found
 
 

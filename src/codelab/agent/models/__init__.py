@@ -12,6 +12,7 @@ from codelab.agent.models.audit import AgentAudit, AgentAuditCheckpoint, AgentAu
 from codelab.agent.models.base import AgentBase
 from codelab.agent.models.grants import Grant
 from codelab.agent.models.log import FoldedRange, SessionEvent
+from codelab.agent.models.mcp import McpServer
 from codelab.agent.models.messages import Message, MessageImage
 from codelab.agent.models.sessions import AgentContext, AgentSwitch, Session, SessionCounter
 from codelab.agent.models.summaries import ContextSummary
@@ -28,6 +29,7 @@ __all__ = (
     "FoldedRange",
     "Grant",
     "KeptAnswer",
+    "McpServer",
     "Message",
     "MessageImage",
     "PendingApproval",

@@ -113,7 +113,8 @@ class PendingApproval(AgentBase):
 
     Of the type ``limit`` it asks whether a turn goes on, and no row of ``tool_calls`` has its ``call_id``.
     ``owner_id`` is that of the session. ``inbox_seq`` numbers the changes of a person's approvals: it is that of its
-    last one. ``expires_at`` is NULL for what was asked when nothing expired yet.
+    last one. ``tool_version`` names the definition of a tool of an MCP server. ``expires_at`` is NULL for what was
+    asked when nothing expired yet.
     """
 
     __tablename__ = "pending_approvals"
@@ -154,6 +155,7 @@ class PendingApproval(AgentBase):
     arguments: Mapped[str] = mapped_column(Text, nullable=False)
     digest: Mapped[str] = mapped_column(String(64), nullable=False)
     policy_version: Mapped[str | None] = mapped_column(String(64))
+    tool_version: Mapped[str | None] = mapped_column(String(64))
     reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, nullable=False)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

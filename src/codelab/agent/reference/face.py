@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from codelab.agent.mcp.tools import is_foreign
 from codelab.agent.ownership import require_session
 from codelab.agent.reference.frames import HitlDecision, Message, SwitchAgent, UserMessage
 from codelab.agent.reference.rendering import Renderer, switch_chunk
@@ -95,7 +96,7 @@ class ReferenceFace:
             arguments = msgspec.json.decode(row.arguments)
             chunks += renderer.ask(row.request_id, row.call_id, row.tool_name, arguments)
         for call in calls:
-            if call.state == "requested" and call.claimed_by is None:
+            if call.state == "requested" and call.claimed_by is None and not is_foreign(call.tool_name):
                 arguments = msgspec.json.decode(call.arguments)
                 chunks += renderer.hand_out(call.call_id, call.tool_name, arguments, call.attempt)
         return chunks

@@ -5,7 +5,19 @@ from __future__ import annotations
 from litestar import Router
 
 from codelab.agent.entry import ENTRY
-from codelab.agent.routes import agents, approvals, events, grants, metrics, policy, sessions, socket, tickets, turns
+from codelab.agent.routes import (
+    agents,
+    approvals,
+    events,
+    grants,
+    mcp,
+    metrics,
+    policy,
+    sessions,
+    socket,
+    tickets,
+    turns,
+)
 from codelab.agent.routes.common import AgentRequest
 from codelab.identity import RequireScopes
 
@@ -24,6 +36,7 @@ def router(*, max_message_body: int) -> Router:
             *approvals.HANDLERS,
             *policy.HANDLERS,
             *grants.HANDLERS,
+            *mcp.HANDLERS,
             *events.HANDLERS,
             *socket.HANDLERS,
             *tickets.HANDLERS,

@@ -20,6 +20,7 @@ from codelab.agent.turns.deciding import (
     check_decision,
     check_digest,
     check_edit,
+    check_tool,
     decided_already,
 )
 from codelab.agent.turns.expiry import is_overdue
@@ -143,10 +144,13 @@ class ApprovalService:
         if decision != "reject":
             check_digest(row, arguments)
         policy = self._policy.of_session(session.policy_rules)
+        foreign = await self._calls.foreign(tx, session.db_id)
+        if decision != "reject":
+            check_tool(row, foreign)
         if modified is not None:
-            arguments = check_edit(self._agents[row.agent], row, modified, policy)
+            arguments = check_edit(self._agents[row.agent], row, modified, policy, foreign)
         elif decision == "approve" and row.request_type != approvals.LIMIT:
-            check_again(self._agents[row.agent], row, arguments, policy)
+            check_again(self._agents[row.agent], row, arguments, policy, foreign)
         turn = await turns.find_active(tx.session, row.session_db_id)
         assert turn is not None
         given = None

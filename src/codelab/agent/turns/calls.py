@@ -10,6 +10,7 @@ import msgspec
 
 from codelab.agent import gate
 from codelab.agent.audit import ENDS, of_arguments
+from codelab.agent.mcp.tools import is_foreign
 from codelab.agent.repository import approvals, messages, turns
 from codelab.agent.tools import SERVER_TOOLS
 from codelab.agent.turns.server_tools import run_here
@@ -18,13 +19,15 @@ from codelab.db import new_id, now
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Row
 
     from codelab.agent.audit import AuditTrail
     from codelab.agent.inbox import Inbox
     from codelab.agent.log import EventLog
+    from codelab.agent.mcp import McpRoom
+    from codelab.agent.mcp.tools import ForeignTool
     from codelab.agent.policy import Policy
     from codelab.agent.providers import ToolCall
     from codelab.agent.turns.answer import Answer
@@ -53,16 +56,25 @@ async def unique_calls(tx: Transaction, session_db_id: int, calls: Sequence[Tool
 class CallTransitions:
     """Change tool calls and the approvals that they wait for."""
 
-    def __init__(self, log: EventLog, inbox: Inbox, policy: Policy, *, approval_seconds: int) -> None:
+    def __init__(self, log: EventLog, inbox: Inbox, policy: Policy, mcp: McpRoom, *, approval_seconds: int) -> None:
         self._log = log
         self._inbox = inbox
         self._policy = policy
+        self._mcp = mcp
         self._patience = timedelta(seconds=approval_seconds)
 
     @property
     def audit(self) -> AuditTrail:
         """The audit trail."""
         return self._log.audit
+
+    async def foreign(self, tx: Transaction, session_db_id: int) -> Mapping[str, ForeignTool]:
+        """Return the tools of MCP servers that a session has."""
+        return await self._mcp.catalogue.of_session(tx.session, session_db_id)
+
+    def is_made_here(self, call_db_id: int) -> bool:
+        """Tell whether this process makes a call of an MCP tool now."""
+        return call_db_id in self._mcp.queue.running
 
     async def admit(
         self,
@@ -123,7 +135,9 @@ class CallTransitions:
         """Ask a person about a call that waits for one; return the public id of the question."""
         request_id = new_id()
         version = self._policy.of_session(session.policy_rules).version
-        digest = gate.digest(session.id, agent, tool_name, arguments, version)
+        tool = (await self.foreign(tx, session.db_id)).get(tool_name)
+        tool_version = None if tool is None else tool.version
+        digest = gate.digest(session.id, agent, tool_name, arguments, version, tool_version)
         at = now()
         await approvals.add(
             tx.session,
@@ -138,6 +152,7 @@ class CallTransitions:
             arguments=canonical_json(arguments),
             digest=digest,
             policy_version=version,
+            tool_version=tool_version,
             reason=reason,
             owner_id=session.owner_id,
             expires_at=at + self._patience,
@@ -161,11 +176,17 @@ class CallTransitions:
     async def request(
         self, tx: Transaction, turn: Row[Any], call: Row[Any], arguments: dict[str, Any], *, approval_id: str | None
     ) -> None:
-        """Offer a call to the clients: one of them claims it, and runs it. What codelab does itself is done here."""
+        """Offer a call to the clients: one of them claims it, and runs it.
+
+        What codelab does itself is done here; a tool of an MCP server is called after the commit.
+        """
         if call.tool_name in SERVER_TOOLS:
             outcome = await run_here(self._log, tx, turn, call, arguments)
             state = "completed" if outcome.error is None else "failed"
             await self.answer(tx, turn, call, state, result=outcome.result, error=outcome.error)
+            return
+        if is_foreign(call.tool_name):
+            tx.after_commit(lambda: self._mcp.queue.put(call.db_id))
             return
         data = {
             "call_id": call.call_id,
@@ -217,6 +238,8 @@ class CallTransitions:
             tool_call_id=call.call_id,
         )
         await turns.close_call(tx.session, call.db_id, state, seq)
+        if state == "cancelled" and is_foreign(call.tool_name):
+            tx.after_commit(lambda: self._mcp.queue.stop(call.db_id))
         return seq
 
     async def withdraw(self, tx: Transaction, turn: Row[Any], approval: Row[Any]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from codelab.agent.idempotency import write_once
+from codelab.agent.mcp.tools import is_foreign
 from codelab.agent.ownership import require_session
 from codelab.agent.repository import approvals, claims, sessions, turns
 from codelab.agent.schemas import Claim
@@ -55,6 +56,10 @@ def _require_free(call: Row[Any], client: str | None) -> None:
         raise Conflict("Another client runs this call.", code="call_claimed", field="call_id", extra={"claim": held})
 
 
+def _made_by_server() -> Conflict:
+    return Conflict("The server itself makes this call.", code="made_by_server", field="call_id")
+
+
 async def open_for_result(
     calls: CallTransitions, tx: Transaction, turn: Row[Any], call: Row[Any], client: str | None
 ) -> None:
@@ -65,6 +70,8 @@ async def open_for_result(
     Raises:
         Conflict: another client has the call, or a person has not approved it.
     """
+    if is_foreign(call.tool_name):
+        raise _made_by_server()
     if call.state == "requested":
         _require_free(call, client)
         return
@@ -104,6 +111,8 @@ class ClaimService:
             call = await turns.find_call(tx.session, session.db_id, call_id)
             if call is None:
                 raise NotFound(f"call_id: this session has no call {call_id!r}", code="unknown_call", field="call_id")
+            if is_foreign(call.tool_name):
+                raise _made_by_server()
             if call.state == "awaiting_approval":
                 raise Conflict("A person has not approved this call yet.", code="approval_pending", field="call_id")
             if call.state != "requested":
@@ -146,7 +155,7 @@ class ClaimService:
             async with self._database.read() as db:
                 page = await claims.list_claimed(db, after, PAGE)
             for row in page:
-                if self._readers.is_attached(row.session_db_id, row.claimed_by):
+                if self._readers.is_attached(row.session_db_id, row.claimed_by) or self._calls.is_made_here(row.db_id):
                     continue
                 key = (row.db_id, row.claimed_by, row.claimed_at)
                 absent[key] = self._absent.get(key, at)
@@ -168,7 +177,8 @@ class ClaimService:
         if turn is None or session is None or self._readers.is_attached(row.session_db_id, row.claimed_by):
             return
         arguments = msgspec.json.decode(call.arguments)
-        if call.tool_name not in IDEMPOTENT:
+        tool = (await self._calls.foreign(tx, session.db_id)).get(call.tool_name)
+        if call.tool_name not in IDEMPOTENT and not (tool and tool.safe):
             await claims.set_waiting(tx.session, call.db_id)
             await self._calls.ask(
                 tx, session, turn, call.agent, call.call_id, call.tool_name, arguments, QUESTION, UNKNOWN_OUTCOME

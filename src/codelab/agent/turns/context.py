@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from codelab.agent.agents import Agent
+    from codelab.agent.mcp import Catalogue
     from codelab.agent.model_choice import Models
     from codelab.agent.providers import ChatMessage, Image
     from codelab.agent.turns.answer import Answer
@@ -79,10 +80,12 @@ class ContextBuilder:
         limits: ContextLimits,
         models: Models,
         *,
+        catalogue: Catalogue,
         summariser: Summariser | None = None,
         share: float = 1.0,
     ) -> None:
         self._database = database
+        self._catalogue = catalogue
         self._limits = limits
         self._models = models
         self._summariser = summariser
@@ -91,6 +94,7 @@ class ContextBuilder:
 
     async def request(self, session: Row[Any], turn: Row[Any], agent: Agent) -> ModelRequest:
         """Make the request of a turn's next step; it may take a model call for a summary before."""
+        await self._catalogue.refresh(session.db_id)
         context = await self._read(session, turn.db_id, agent)
         if self._summariser is not None:
             context = await self._shorten(turn, context, self._summariser)
@@ -124,10 +128,11 @@ class ContextBuilder:
         few = session.message_count <= FEW
         async with self._database.peek() if few else self._database.read() as db:
             summary = await summaries.find_latest(db, session.db_id)
+            foreign = await self._catalogue.of_session(db, session.db_id)
             context = _Context(
                 model=model,
                 prompt=transcript.system_prompt(agent, session.metadata_json.get("instructions")),
-                tools=tuple(TOOLS[name] for name in agent.tools),
+                tools=(*(TOOLS[name] for name in agent.tools), *foreign.values()),
                 room=int(self._limits.input_tokens * self._ratios.of(model)),
                 summary=summary,
                 tail=Tail(turn_db_id, ()),

@@ -13,12 +13,23 @@ from codelab.agent.tools import InvalidArguments
 from codelab.errors import BadRequest, Conflict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
+    from codelab.agent.mcp.tools import ForeignTool
     from codelab.agent.policy import Policy
 
-__all__ = ("OverdueError", "check_again", "check_decision", "check_digest", "check_edit", "decided_already")
+__all__ = (
+    "OverdueError",
+    "check_again",
+    "check_decision",
+    "check_digest",
+    "check_edit",
+    "check_tool",
+    "decided_already",
+)
 
 
 class OverdueError(Exception):
@@ -37,9 +48,18 @@ def decided_already(row: Row[Any]) -> Conflict:
 
 def check_digest(row: Row[Any], arguments: dict[str, Any]) -> None:
     """Raise ``Conflict`` where an approval is not that which was asked."""
-    bound = gate.digest(row.session_id, row.agent, row.tool_name, arguments, row.policy_version)
+    bound = gate.digest(row.session_id, row.agent, row.tool_name, arguments, row.policy_version, row.tool_version)
     if bound != row.digest:
         raise Conflict("This is not what was asked: the approval was changed in the database.", code="approval_changed")
+
+
+def check_tool(row: Row[Any], foreign: Mapping[str, ForeignTool]) -> None:
+    """Raise ``Conflict`` where the tool that was asked about is another one now."""
+    if row.tool_version is None:
+        return
+    tool = foreign.get(row.tool_name)
+    if tool is None or tool.version != row.tool_version:
+        raise Conflict("The MCP server has changed this tool since it was asked, or removed it.", code="tool_changed")
 
 
 def check_decision(row: Row[Any] | None, decision: str, modified: dict[str, Any] | None) -> None:
@@ -51,10 +71,12 @@ def check_decision(row: Row[Any] | None, decision: str, modified: dict[str, Any]
         raise BadRequest(f"modified_arguments: {problem}", field="modified_arguments")
 
 
-def check_edit(agent: Agent, row: Row[Any], modified: dict[str, Any], policy: Policy) -> dict[str, Any]:
+def check_edit(
+    agent: Agent, row: Row[Any], modified: dict[str, Any], policy: Policy, foreign: Mapping[str, ForeignTool]
+) -> dict[str, Any]:
     """Pass edited arguments through the gate and return them, or raise ``BadRequest``."""
     try:
-        verdict = gate.check_edit(agent, row.tool_name, modified, policy)
+        verdict = gate.check_edit(agent, row.tool_name, modified, policy, foreign=foreign)
     except InvalidArguments as error:
         raise BadRequest(f"modified_arguments: {error}", field="modified_arguments") from None
     if verdict.effect == "deny":
@@ -62,10 +84,12 @@ def check_edit(agent: Agent, row: Row[Any], modified: dict[str, Any], policy: Po
     return verdict.arguments
 
 
-def check_again(agent: Agent, row: Row[Any], arguments: dict[str, Any], policy: Policy) -> None:
+def check_again(
+    agent: Agent, row: Row[Any], arguments: dict[str, Any], policy: Policy, foreign: Mapping[str, ForeignTool]
+) -> None:
     """Pass what was asked through the gate once more, and raise ``Conflict`` where it is denied now."""
     try:
-        verdict = gate.check_edit(agent, row.tool_name, arguments, policy)
+        verdict = gate.check_edit(agent, row.tool_name, arguments, policy, foreign=foreign)
     except InvalidArguments as error:
         raise Conflict(f"The tool takes these arguments no longer: {error}", code="denied") from None
     if verdict.effect == "deny":

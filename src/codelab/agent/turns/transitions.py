@@ -118,7 +118,8 @@ class Transitions:
             )
             await self._add_answer(tx, turn, last, agent, answer.model, answer.message_id)
             await self._end_answer(tx, answer, calls, seconds)
-        judged = await judge_calls(tx, self._policy, self._agents[agent], session, turn, calls)
+        foreign = await self._calls.foreign(tx, session.db_id) if calls else {}
+        judged = await judge_calls(tx, self._policy, self._agents[agent], session, turn, calls, foreign)
         judged = refuse_early_end(calls, judged)
         completed = {
             "message_id": answer.message_id,

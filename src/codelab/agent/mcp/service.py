@@ -1,0 +1,133 @@
+"""The MCP servers of a session: add one, list them, take one away."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from codelab.agent.mcp.catalogue import encode
+from codelab.agent.mcp.places import RefusedUrl, read_place
+from codelab.agent.mcp.remote import McpFailed, Place, list_tools
+from codelab.agent.mcp.tools import read_tools
+from codelab.agent.ownership import PUBLIC_ID, require_session
+from codelab.agent.repository import mcp as rows
+from codelab.agent.schemas.mcp import McpServerInfo, McpServerList
+from codelab.db import new_id
+from codelab.errors import BadRequest, Conflict, NotFound
+
+if TYPE_CHECKING:
+    from codelab.agent.audit import AuditTrail, Event
+    from codelab.agent.mcp.catalogue import Catalogue
+    from codelab.agent.mcp.sealing import Sealer
+    from codelab.agent.schemas.mcp import NewMcpServer
+    from codelab.db import Database, Transaction
+    from codelab.identity import Principal
+
+__all__ = ("McpService",)
+
+MAX_SERVERS = 8
+
+
+class McpService:
+    """Change which servers a session has."""
+
+    def __init__(self, database: Database, audit: AuditTrail, catalogue: Catalogue, sealer: Sealer) -> None:
+        self._database = database
+        self._audit = audit
+        self._catalogue = catalogue
+        self._sealer = sealer
+
+    async def add(self, principal: Principal, session_id: str, new: NewMcpServer) -> McpServerInfo:
+        """Add a server that answers, with the tools that it offers now.
+
+        Raises:
+            BadRequest: its host is not allowed, or it gives no answer.
+            NotFound: no such session of this person.
+            Conflict: there is one of that name, or there are too many.
+        """
+        async with self._database.peek() as db:  # nobody else's session makes this server ask around
+            session = await require_session(db, principal, session_id)
+            if len(await rows.list_servers(db, session.db_id)) >= MAX_SERVERS:
+                raise _too_many()
+        try:
+            read_place(new.url, self._catalogue.allowed)
+        except RefusedUrl as error:
+            raise BadRequest(f"url: {error}", code="mcp_url_refused", field="url") from None
+        server_id, headers = new_id(), new.headers or {}
+        try:
+            listed = await list_tools(Place(new.name, new.url, headers, self._catalogue.allowed))
+        except McpFailed as error:
+            raise BadRequest(f"url: {error}", code="mcp_unreachable", field="url") from None
+        tools = encode(read_tools(new.name, server_id, listed))
+        sealed = self._sealer.seal(server_id, new.url, headers) if headers else None
+
+        async def unit(tx: Transaction) -> McpServerInfo:
+            session = await require_session(tx.session, principal, session_id)
+            others = await rows.list_servers(tx.session, session.db_id)
+            if any(row.name == new.name for row in others):
+                raise Conflict("name: this session has an MCP server of that name", code="mcp_name_taken", field="name")
+            if len(others) >= MAX_SERVERS:
+                raise _too_many()
+            await rows.add(
+                tx.session,
+                id=server_id,
+                session_db_id=session.db_id,
+                name=new.name,
+                url=new.url,
+                headers=sealed,
+                tools=tools,
+                error=None,
+            )
+            self._record(tx, principal, session_id, "mcp_server_added", server_id, new.name)
+            row = await rows.find_server(tx.session, session.db_id, server_id)
+            assert row is not None
+            return McpServerInfo.from_row(row)
+
+        return await self._database.write(unit)
+
+    async def list(self, principal: Principal, session_id: str) -> McpServerList:
+        """List the servers of a session.
+
+        Raises:
+            NotFound: no such session of this person.
+        """
+        async with self._database.peek() as db:
+            session = await require_session(db, principal, session_id)
+            found = await rows.list_servers(db, session.db_id)
+        return McpServerList([McpServerInfo.from_row(row) for row in found])
+
+    async def remove(self, principal: Principal, session_id: str, server_id: str) -> None:
+        """Take a server from a session; the next call of its tools is refused.
+
+        Raises:
+            NotFound: no such session of this person, or no such server in it.
+        """
+
+        async def unit(tx: Transaction) -> None:
+            session = await require_session(tx.session, principal, session_id)
+            known = re.fullmatch(PUBLIC_ID, server_id)
+            row = await rows.find_server(tx.session, session.db_id, server_id) if known else None
+            if row is None:
+                raise NotFound("This session has no such MCP server.", code="unknown_mcp_server")
+            await rows.remove(tx.session, row.db_id)
+            self._record(tx, principal, session_id, "mcp_server_removed", server_id, row.name)
+
+        await self._database.write(unit)
+
+    def _record(
+        self, tx: Transaction, principal: Principal, session_id: str, event: Event, server_id: str, name: str
+    ) -> None:
+        self._audit.record(
+            tx,
+            event,
+            owner_id=principal.subject,
+            session_id=session_id,
+            actor_id=principal.subject,
+            client_id=principal.client_id,
+            mcp_server_id=server_id,
+            name=name,
+        )
+
+
+def _too_many() -> Conflict:
+    return Conflict(f"This session has {MAX_SERVERS} MCP servers already.", code="too_many_mcp_servers")
