@@ -85,3 +85,19 @@ async def test_keywords_alone(
     assert (switched["to_agent"], switched["confidence"], switched["by"]) == ("ask", "low", "router")
     assert len(model.bodies) == (0 if offline else 1)
     assert [e.type for e in events].count("message.completed") == 1
+
+
+async def test_it_is_asked_once(
+    start: Callable[..., Awaitable[Running]], model: Upstream, with_model: dict[str, Any]
+) -> None:
+    """A server that is not to be had costs no wait: keywords choose at once, and only the answer is tried again."""
+    settings = with_model | {"routing": "model", "llm_retries": 2, "llm_fallback_models": ("other",)}
+    person = await (await start(**settings)).person()
+    model.play(b"", status=503)
+    model.play(text_answer("Done."))
+    session = await person.session()
+    await person.say(session, "debug the crash")
+    events = await person.until(session, *END)
+
+    assert (last(events, "agent.switched")["confidence"], len(model.bodies)) == ("low", 2)
+    assert "model.retrying" not in {event.type for event in events}

@@ -129,7 +129,7 @@ class Router:
         )
         try:
             async with asyncio.timeout(SECONDS):
-                said = await self._caller.ask(turn, request)
+                said = await self._caller.ask(turn, request, again=False)
         except (ModelError, TimeoutError) as error:
             logger.info("keywords choose the agent, since no model did", extra={"reason": type(error).__name__})
             return None
