@@ -168,9 +168,12 @@ class Running:
 
 
 def make_settings(databases: DatabaseUrls, folder: Path, **agent: Any) -> Settings:
-    """Make settings for a test; ``agent`` are members of ``AgentSettings``."""
+    """Make settings for a test; ``agent`` are members of ``AgentSettings``.
+
+    Keywords route unless a test wants a model to: most of them script every call to it.
+    """
     return Settings(
-        agent=replace(AgentSettings(db_url=databases.agent), **agent),
+        agent=replace(AgentSettings(db_url=databases.agent, routing="keywords"), **agent),
         auth=AuthSettings(
             db_url=databases.auth, key_encryption_key_file=folder / "auth.key", master_key="correct horse battery"
         ),

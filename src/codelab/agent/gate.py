@@ -14,7 +14,7 @@ import msgspec
 
 from codelab.agent.policy import Effect, Policy, Rule, Step
 from codelab.agent.policy.calls import PATHS
-from codelab.agent.tools import TOOLS, InvalidArguments, check_arguments, check_value
+from codelab.agent.tools import SWITCH_MODE, TOOLS, InvalidArguments, check_arguments, check_value
 from codelab.text import canonical_json, decode_lenient
 
 if TYPE_CHECKING:
@@ -45,11 +45,12 @@ def check_call(
 ) -> Verdict:
     """Judge a call as the model wrote it."""
     if tool not in TOOLS or tool not in agent.tools:
-        return _refuse("agent", agent, tool, f"The agent {agent.name} does not have the tool {tool}.", arguments)
+        return _refuse_tool(agent, tool, _readable(arguments))
     try:
         checked = check_arguments(tool, arguments)
+        _check_colleague(agent, tool, checked)
     except InvalidArguments as error:
-        return _refuse("schema", agent, tool, f"Invalid arguments for {tool}: {error}", arguments)
+        return _refuse("schema", agent, tool, f"Invalid arguments for {tool}: {error}", _readable(arguments))
     return _judge(agent, tool, checked, policy, grants)
 
 
@@ -59,7 +60,11 @@ def check_edit(agent: Agent, tool: str, arguments: dict[str, Any], policy: Polic
     Raises:
         InvalidArguments: they do not fit the tool's schema.
     """
-    return _judge(agent, tool, check_value(tool, arguments), policy)
+    if tool not in agent.tools:  # its file may be another one since it called
+        return _refuse_tool(agent, tool, arguments)
+    checked = check_value(tool, arguments)
+    _check_colleague(agent, tool, checked)
+    return _judge(agent, tool, checked, policy)
 
 
 def digest(session_id: str, agent: str, tool: str, arguments: dict[str, Any], policy_version: str | None = None) -> str:
@@ -87,8 +92,18 @@ def _judge(
     return Verdict(decision.effect, decision.reason, arguments, decision.trace)
 
 
-def _refuse(layer: str, agent: Agent, tool: str, reason: str, arguments: str) -> Verdict:
-    return Verdict("deny", reason, _readable(arguments), _step(layer, agent, tool, reason))
+def _check_colleague(agent: Agent, tool: str, arguments: dict[str, Any]) -> None:
+    """Check what the schema cannot know: which agents there are to hand over to."""
+    if tool == SWITCH_MODE and arguments["mode"] not in agent.colleagues:
+        raise InvalidArguments(f"mode: {arguments['mode'][:100]!r} is not one of {', '.join(agent.colleagues)}")
+
+
+def _refuse_tool(agent: Agent, tool: str, arguments: dict[str, Any]) -> Verdict:
+    return _refuse("agent", agent, tool, f"The agent {agent.name} does not have the tool {tool}.", arguments)
+
+
+def _refuse(layer: str, agent: Agent, tool: str, reason: str, arguments: dict[str, Any]) -> Verdict:
+    return Verdict("deny", reason, arguments, _step(layer, agent, tool, reason))
 
 
 def _step(layer: str, agent: Agent, tool: str, reason: str) -> tuple[Step, ...]:

@@ -21,6 +21,7 @@ from codelab.agent.turns.deciding import (
     check_digest,
     check_edit,
     decided_already,
+    find_agent,
 )
 from codelab.agent.turns.expiry import is_overdue
 from codelab.db import now
@@ -28,11 +29,11 @@ from codelab.errors import BadRequest, NotFound
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable
 
     from sqlalchemy import Row
 
-    from codelab.agent.agents import Agent
+    from codelab.agent.agents import Agents
     from codelab.agent.idempotency import Once
     from codelab.agent.policy import Policy
     from codelab.agent.schemas import GrantRequest
@@ -60,7 +61,7 @@ class ApprovalService:
         transitions: Transitions,
         calls: CallTransitions,
         runner: Runner,
-        agents: Mapping[str, Agent],
+        agents: Agents,
         policy: Policy,
         expiry: Expiry,
         *,
@@ -96,7 +97,7 @@ class ApprovalService:
                 edit of a limit; or what was decided cannot be granted.
             NotFound: no such session of this person, or no such approval in it.
             Conflict: it was decided already, or its time is over; how it ended is in the problem's member ``approval``.
-                Or the policy has changed since it was asked, and denies it.
+                Or the policy or the agent has changed since it was asked, and denies it.
         """
         if decision == "reject" and grant is not None:
             raise BadRequest("grant: is not for reject", field="grant")
@@ -144,9 +145,9 @@ class ApprovalService:
             check_digest(row, arguments)
         policy = self._policy.of_session(session.policy_rules)
         if modified is not None:
-            arguments = check_edit(self._agents[row.agent], row, modified, policy)
+            arguments = check_edit(find_agent(self._agents, row), row, modified, policy)
         elif decision == "approve" and row.request_type != approvals.LIMIT:
-            check_again(self._agents[row.agent], row, arguments, policy)
+            check_again(find_agent(self._agents, row), row, arguments, policy)
         turn = await turns.find_active(tx.session, row.session_db_id)
         assert turn is not None
         given = None

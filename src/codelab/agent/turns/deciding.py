@@ -15,10 +15,18 @@ from codelab.errors import BadRequest, Conflict
 if TYPE_CHECKING:
     from sqlalchemy import Row
 
-    from codelab.agent.agents import Agent
+    from codelab.agent.agents import Agent, Agents
     from codelab.agent.policy import Policy
 
-__all__ = ("OverdueError", "check_again", "check_decision", "check_digest", "check_edit", "decided_already")
+__all__ = (
+    "OverdueError",
+    "check_again",
+    "check_decision",
+    "check_digest",
+    "check_edit",
+    "decided_already",
+    "find_agent",
+)
 
 
 class OverdueError(Exception):
@@ -49,6 +57,13 @@ def check_decision(row: Row[Any] | None, decision: str, modified: dict[str, Any]
     if (decision == "edit") != (modified is not None):
         problem = "is required for edit" if decision == "edit" else "is for edit only"
         raise BadRequest(f"modified_arguments: {problem}", field="modified_arguments")
+
+
+def find_agent(agents: Agents, row: Row[Any]) -> Agent:
+    """Return the agent that asked, or raise ``Conflict`` where it is not here any more: nobody knows its rules."""
+    if row.agent not in agents:
+        raise Conflict(f"There is no agent {row.agent} here any more: this can only be rejected.", code="denied")
+    return agents[row.agent]
 
 
 def check_edit(agent: Agent, row: Row[Any], modified: dict[str, Any], policy: Policy) -> dict[str, Any]:
