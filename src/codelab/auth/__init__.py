@@ -165,8 +165,8 @@ class AuthModule(InitPlugin):
         self._documents = ClientDocuments(self.database, self._audit, Fetcher(), settings)
         self.upkeep = Upkeep("auth", self._look_after)
         self.operators = Operators(
-            users=Users(self.database, self._passwords, self._audit),
-            clients=Clients(self.database, self._audit, settings),
+            users=Users(self.database, self._passwords, self._audit, self._ended),
+            clients=Clients(self.database, self._audit, self._ended, settings),
             keys=Keys(self.database, self._audit, self._keys),
             trail=Trail(self.database),
         )

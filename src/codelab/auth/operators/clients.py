@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from codelab.auth.audit import Audit, Event
     from codelab.auth.operators.common import Actor
     from codelab.auth.repository.clients import ClientRow
+    from codelab.auth.revocations import Revocations
     from codelab.db import Database, Transaction
     from codelab.settings import AuthSettings
 
@@ -75,9 +76,10 @@ class NewClient(NamedTuple):
 class Clients:
     """Administer clients. One that is disabled, deleted or given a new secret loses what the old one opened."""
 
-    def __init__(self, database: Database, audit: Audit, settings: AuthSettings) -> None:
+    def __init__(self, database: Database, audit: Audit, ended: Revocations, settings: AuthSettings) -> None:
         self._database = database
         self._audit = audit
+        self._ended = ended
         self._settings = settings
 
     async def list(self, limit: int, after: str = "") -> list[ClientView]:
@@ -222,7 +224,9 @@ class Clients:
                 self._record(session, event, actor, client_id, **told)
             return _view(await clients.find_client_row(session, client_id) or before)
 
-        return await self._database.write(unit)
+        client = await self._database.write(unit)
+        self._ended.note()
+        return client
 
     def _record(self, session: AsyncSession, event: Event, actor: Actor, client_id: str, **data: Any) -> None:
         self._audit.record(session, event, actor.origin, user_id=None, client_id=client_id, **actor.said, **data)
