@@ -61,6 +61,7 @@ class WantedClient(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     name: str
     confidential: bool
     redirect_uris: list[str] = []
+    post_logout_redirect_uris: list[str] = []
     grants: list[str] = []
     scope: str | None = None
     secret: str | None = None
@@ -120,6 +121,7 @@ class Clients:
                 default_scopes=" ".join(each for each in scope if each in DEFAULT) or " ".join(scope),
                 allowed_grant_types=grants,
                 redirect_uris=list(dict.fromkeys(wanted.redirect_uris)),
+                post_logout_redirect_uris=list(dict.fromkeys(wanted.post_logout_redirect_uris)),
                 is_registered=False,
                 access_token_lifetime=self._settings.access_token_lifetime,
                 refresh_token_lifetime=self._settings.refresh_token_lifetime,
@@ -246,9 +248,10 @@ def _check(wanted: WantedClient) -> tuple[list[str], list[str]]:
     if wanted.client_id.startswith(("https://", "http://")):
         raise BadRequest("client_id: a URL names a document that the client keeps itself", field="client_id")
     check_text(wanted.name, "name")
-    for uri in wanted.redirect_uris:
-        if (problem := describe_problem(uri)) is not None:
-            raise BadRequest(f"redirect_uri: {uri[:100]} {problem}", field="redirect_uris")
+    for field in ("redirect_uris", "post_logout_redirect_uris"):
+        for uri in getattr(wanted, field):
+            if (problem := describe_problem(uri)) is not None:
+                raise BadRequest(f"{field[:-1]}: {uri[:100]} {problem}", field=field)
     grants = _read_grants(wanted)
     scope = list(dict.fromkeys(wanted.scope.split())) if wanted.scope is not None else ALLOWED
     if unknown := [each for each in scope if each not in SCOPES]:
