@@ -29,6 +29,7 @@ from codelab.auth.inherited import InheritedTokens
 from codelab.auth.introspection import Introspection
 from codelab.auth.keys import KeyRing
 from codelab.auth.logins import Logins
+from codelab.auth.logouts import Logouts
 from codelab.auth.middleware import BearerMiddleware
 from codelab.auth.operators import Operators
 from codelab.auth.operators.clients import Clients
@@ -150,6 +151,7 @@ class AuthModule(InitPlugin):
         self._front = Front(Pages(issuer), browsers, self._logins, self._factors)
         self._resets = Resets(self.database, self._passwords, self._audit, self._ended)
         self._accounts = Accounts(self.database, self._logins, self._passwords, self._audit, self._ended)
+        self._logouts = Logouts(self.database, self._tokens)
         self._personal = PersonalTokens(self.database, self._audit, self._ended)
         self._authorizing = Authorizing(self.database, self._audit, audiences, issuer)
         self._devices = Devices(
@@ -165,8 +167,8 @@ class AuthModule(InitPlugin):
         self._documents = ClientDocuments(self.database, self._audit, Fetcher(), settings)
         self.upkeep = Upkeep("auth", self._look_after)
         self.operators = Operators(
-            users=Users(self.database, self._passwords, self._audit),
-            clients=Clients(self.database, self._audit, settings),
+            users=Users(self.database, self._passwords, self._audit, self._ended),
+            clients=Clients(self.database, self._audit, self._ended, settings),
             keys=Keys(self.database, self._audit, self._keys),
             trail=Trail(self.database),
         )
@@ -185,7 +187,7 @@ class AuthModule(InitPlugin):
         app_config.route_handlers.extend(authorize_routes(self._front, self._authorizing, self._documents))
         app_config.route_handlers.extend(device_routes(self._front, self._devices))
         app_config.route_handlers.extend(account_routes(self._front, self._accounts, self._personal, self._factors))
-        app_config.route_handlers.extend(logout_routes(self._front, self._accounts, self._tokens))
+        app_config.route_handlers.extend(logout_routes(self._front, self._accounts, self._logouts))
         app_config.route_handlers.extend(reset_routes(self._front, self._resets))
         app_config.route_handlers.extend(page_routes())
         app_config.route_handlers.append(admin_routes(self.operators, self._issuer))

@@ -13,7 +13,7 @@ from codelab.auth.repository import devices
 from codelab.auth.repository.browsers import count_wrong_code
 from codelab.auth.scopes import within_rights
 from codelab.auth.seeds import DEVICE_CODE
-from codelab.auth.throttle import Throttled
+from codelab.auth.throttle import FIRST_WAIT, Throttled
 from codelab.auth.tokens import hash_token, new_refresh_token
 from codelab.db import new_id, now
 
@@ -48,10 +48,10 @@ def read_user_code(shown: str) -> str | None:
 
 
 class Found(NamedTuple):
-    """What is behind a code that a person typed; ``throttled`` says that they typed too many wrong ones."""
+    """What is behind a code that a person typed; after too many wrong ones they have to ``wait`` so many seconds."""
 
     device: WaitingDevice | None
-    throttled: bool = False
+    wait: int = 0
 
 
 class Devices:
@@ -127,11 +127,12 @@ class Devices:
     async def find(self, shown: str, browser: BrowserRecord, origin: Origin) -> Found:
         """Find the device that waits with a code; wrong codes count against the sign-in, the person and the address."""
         if browser.wrong_codes >= MOST_WRONG:
-            return Found(None, throttled=True)
+            # Then another sign-in may try; this one may not.
+            return Found(None, wait=int(FIRST_WAIT.total_seconds()))
         try:
             return await self._find(shown, browser, origin)
-        except Throttled:
-            return Found(None, throttled=True)
+        except Throttled as error:
+            return Found(None, wait=error.seconds)
 
     async def _find(self, shown: str, browser: BrowserRecord, origin: Origin) -> Found:
         code = read_user_code(shown)

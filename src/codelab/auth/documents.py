@@ -96,6 +96,7 @@ class ClientDocuments:
         told = {
             "name": said.name or urlsplit(client_id).netloc,
             "redirect_uris": said.redirect_uris,
+            "post_logout_redirect_uris": said.post_logout_redirect_uris,
             "allowed_grant_types": said.grant_types,
             "allowed_scopes": scope,
             "default_scopes": said.scope or DEFAULT,
