@@ -14,6 +14,7 @@ from codelab.auth.audit import Audit
 from codelab.auth.authorize.service import Authorizing
 from codelab.auth.browsers import Browsers
 from codelab.auth.cleaning import clean
+from codelab.auth.clients import KnownClients
 from codelab.auth.devices import Devices
 from codelab.auth.discovery import Discovery
 from codelab.auth.documents import ClientDocuments
@@ -145,7 +146,8 @@ class AuthModule(InitPlugin):
         if not settings.password_grant:
             grants.pop("password")
         refusals = Refusals(self.database, self._audit)
-        self._grants = Grants(self.database, refusals, grants)
+        self._known = KnownClients(self.database)
+        self._grants = Grants(self._known, refusals, grants)
         browsers = Browsers(self.database, secure=issuer.startswith("https:"))
         self._factors = SecondFactors(self.database, self._audit, throttle, settings.key_encryption_key_file)
         self._front = Front(Pages(issuer), browsers, self._logins, self._factors)
@@ -155,7 +157,7 @@ class AuthModule(InitPlugin):
         self._personal = PersonalTokens(self.database, self._audit, self._ended)
         self._authorizing = Authorizing(self.database, self._audit, audiences, issuer)
         self._devices = Devices(
-            self.database, self._audit, refusals, audiences, throttle, f"{issuer.rstrip('/')}{DEVICE}"
+            self.database, self._known, self._audit, refusals, audiences, throttle, f"{issuer.rstrip('/')}{DEVICE}"
         )
         self._discovery = Discovery(
             issuer,
@@ -164,11 +166,11 @@ class AuthModule(InitPlugin):
             registration=settings.registration != "off",
             documents=settings.client_documents,
         )
-        self._documents = ClientDocuments(self.database, self._audit, Fetcher(), settings)
+        self._documents = ClientDocuments(self.database, self._known, self._audit, Fetcher(), settings)
         self.upkeep = Upkeep("auth", self._look_after)
         self.operators = Operators(
             users=Users(self.database, self._passwords, self._audit, self._ended),
-            clients=Clients(self.database, self._audit, self._ended, settings),
+            clients=Clients(self.database, self._known, self._audit, self._ended, settings),
             keys=Keys(self.database, self._audit, self._keys),
             trail=Trail(self.database),
         )
@@ -176,7 +178,7 @@ class AuthModule(InitPlugin):
         self._registration = Registration(self.database, self._audit, settings)
         self._principals = Principals(self.database, self._tokens, self._personal, self._ended, local_secret)
         self._introspection = Introspection(
-            self.database, self._audit, self._tokens, self._inherited, self._ended, refusals
+            self.database, self._known, self._audit, self._tokens, self._inherited, self._ended, refusals
         )
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:

@@ -6,7 +6,7 @@ import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from codelab.auth.clients import authenticate_client, check_grant, grant_scope
+from codelab.auth.clients import check_grant, grant_scope
 from codelab.auth.errors import OAuthError
 from codelab.auth.forms import read_client_credentials
 from codelab.auth.repository import devices
@@ -19,6 +19,7 @@ from codelab.db import new_id, now
 
 if TYPE_CHECKING:
     from codelab.auth.audit import Audit
+    from codelab.auth.clients import KnownClients
     from codelab.auth.refusals import Refusals
     from codelab.auth.repository.browsers import BrowserRecord
     from codelab.auth.repository.devices import WaitingDevice
@@ -60,6 +61,7 @@ class Devices:
     def __init__(
         self,
         database: Database,
+        clients: KnownClients,
         audit: Audit,
         refusals: Refusals,
         audiences: Audiences,
@@ -67,6 +69,7 @@ class Devices:
         page: str,
     ) -> None:
         self._database = database
+        self._clients = clients
         self._audit = audit
         self._refusals = refusals
         self._audiences = audiences
@@ -80,8 +83,8 @@ class Devices:
             OAuthError: the request is refused, or too many devices wait at this address.
         """
         credentials = read_client_credentials(fields, authorization)
-        async with self._refusals.recorded(credentials.client_id, origin), self._database.peek() as session:
-            client = await authenticate_client(session, credentials)
+        async with self._refusals.recorded(credentials.client_id, origin):
+            client = await self._clients.authenticate(credentials)
         check_grant(client, DEVICE_CODE)
         scope = grant_scope(client, fields.get("scope"))
         resource = self._audiences.check(fields.get("resource"))

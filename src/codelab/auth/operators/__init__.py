@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codelab.auth.audit import Audit
+from codelab.auth.clients import KnownClients
 from codelab.auth.keys import KeyRing
 from codelab.auth.operators.clients import Clients
 from codelab.auth.operators.keys import Keys
@@ -55,7 +56,7 @@ async def open_operators(settings: AuthSettings, db_wait: float) -> AsyncIterato
         passwords.start()
         yield Operators(
             users=Users(database, passwords, audit, ended),
-            clients=Clients(database, audit, ended, settings),
+            clients=Clients(database, KnownClients(database), audit, ended, settings),
             keys=Keys(database, audit, ring),
             trail=Trail(database),
         )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.auth.audit import Audit, Event
+    from codelab.auth.clients import KnownClients
     from codelab.auth.operators.common import Actor
     from codelab.auth.repository.clients import ClientRow
     from codelab.auth.revocations import Revocations
@@ -77,8 +78,11 @@ class NewClient(NamedTuple):
 class Clients:
     """Administer clients. One that is disabled, deleted or given a new secret loses what the old one opened."""
 
-    def __init__(self, database: Database, audit: Audit, ended: Revocations, settings: AuthSettings) -> None:
+    def __init__(
+        self, database: Database, known: KnownClients, audit: Audit, ended: Revocations, settings: AuthSettings
+    ) -> None:
         self._database = database
+        self._known = known
         self._audit = audit
         self._ended = ended
         self._settings = settings
@@ -227,6 +231,7 @@ class Clients:
             return _view(await clients.find_client_row(session, client_id) or before)
 
         client = await self._database.write(unit)
+        self._known.note()
         self._ended.note()
         return client
 
