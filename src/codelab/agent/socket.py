@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from litestar.exceptions import WebSocketDisconnect
 
 from codelab.agent.frames import FrameError, event_frame, read_frame, refusal_frame, reply_frame
-from codelab.agent.log import End
 from codelab.agent.stream import ENDS
+from codelab.agent.subscription import End
 from codelab.connections import Watch, abort
 from codelab.problems import describe
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from litestar import WebSocket
 
     from codelab.agent.commands import Commands
-    from codelab.agent.log import EventLog, Subscription
+    from codelab.agent.log import EventLog
     from codelab.agent.readers import Readers
     from codelab.agent.repository.events import Event
+    from codelab.agent.subscription import Subscription
     from codelab.identity import Principal
 
 __all__ = ("BEARER", "CLOSE_CODES", "SessionSocket", "accept")
