@@ -147,7 +147,7 @@ class ModelCaller:
         async def begin(message_id: str, kind: str, text: str) -> None:
             async def unit(tx: Transaction) -> None:
                 if await find_own(tx, turn.session_db_id, turn.id, self._owner) is not None:
-                    await self._transitions.begin_answer(
+                    await self._transitions.answers.begin(
                         tx,
                         turn,
                         agent=agent.name,
@@ -190,7 +190,7 @@ class ModelCaller:
         if isinstance(error, ModelError):
             error.begun = begun
         if begun or usage is not None:
-            lost = self._database.write(lambda tx: self._transitions.count_lost(tx, turn, message_id, usage))
+            lost = self._database.write(lambda tx: self._transitions.answers.count_lost(tx, turn, message_id, usage))
             await asyncio.shield(lost)
 
 
