@@ -161,7 +161,7 @@ class ModelCaller:
 
         answer = AnswerStream(turn, self._ticks, begin)
         try:
-            async with open_answer(answer), contextlib.aclosing(self._client.stream(request)) as deltas:
+            async with open_answer(answer), contextlib.aclosing(self._client.stream(request, answer.due)) as deltas:
                 async for delta in deltas:
                     if isinstance(delta, Usage):
                         usage = self._count(request, delta)
