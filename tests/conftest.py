@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 from typing import TYPE_CHECKING
@@ -19,6 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--soak``, where what depends on chance is tried more often and sizes are larger, and ``--seed``."""
     parser.addoption("--soak", action="store_true", help="try what depends on chance more often (minutes, not seconds)")
     parser.addoption("--seed", type=int, help="the seed of what depends on chance; a failure prints the one it had")
+
+
+def pytest_collection_finish() -> None:
+    """Take what was imported out of the garbage collector, which else looks through all of it for every other test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -54,6 +54,13 @@ class TestReading:
         networks = ("10.0.0.1/32", "192.168.0.0/16", "::1/128")
         assert settings.server.trusted_proxies == tuple(map(ipaddress.ip_network, networks))
 
+    @pytest.mark.parametrize(("words", "value"), [("true TRUE 1 yes on", True), ("false 0 No off", False)])
+    def test_truth_has_some_names(self, words: str, value: bool) -> None:
+        """Those of the reference system, and those of our other switches."""
+        for word in words.split():
+            settings = Settings.from_environ({"AGENT_RUNTIME__MULTI_AGENT_MODE": word})
+            assert settings.agent.multi_agent_mode is value
+
     def test_a_path_may_begin_at_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """``~`` is the home folder."""
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -69,6 +76,7 @@ class TestReading:
                 for value in ("many", "0", "10001", "1.5", "1e3", "\u0661", "+-5", "5" * 99)
             ),
             *(("CODELAB_DB_WAIT", value) for value in ("soon", "-1", "3601", "nan", "inf", "1,5")),
+            *(("AGENT_RUNTIME__MULTI_AGENT_MODE", value) for value in ("maybe", "2", "truth")),
             *(("AGENT_RUNTIME__LLM_THINKING", value) for value in ("much", "1023", "1.5")),
             ("AGENT_RUNTIME__LLM_PROVIDER", "gemini"),
             *(("CODELAB_LOG_LEVEL", value) for value in ("loud", "10", "info,debug")),

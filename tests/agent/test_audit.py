@@ -163,6 +163,9 @@ async def test_the_commands(
     code, printed = await codelab("export", "--module", "agent")
     to_file, _ = await codelab("export", str(tmp_path / "trail.jsonl"))
     again, _ = await codelab("export", str(tmp_path / "trail.jsonl"))
+    newest = await codelab("tail", "-n", "3", "--module", "agent")
+    both = await codelab("tail", "--json", "-n", "9999")
+    nothing = await codelab("tail", "-n", "0")
     await change(served, "UPDATE agent_audit SET client_id = 'other' WHERE seq = 2")
     changed = await codelab("verify")
     (row,) = [row["id"] for row in await trail(served) if row["seq"] == 2]
@@ -172,6 +175,12 @@ async def test_the_commands(
     lines = [json.loads(line) for line in printed.splitlines()]
     assert (code, [line["seq"] for line in lines]) == (0, list(range(1, 8)))
     assert lines[1]["data"]["arguments"] == WRITE
+    assert (newest[0], nothing) == (0, (0, ""))
+    assert [line.split()[2:4] for line in newest[1].splitlines()] == [
+        ["agent", row["event_type"]] for row in lines[-3:]
+    ]
+    told = [json.loads(line) for line in both[1].splitlines()]
+    assert told == lines
     assert (to_file, again) == (0, 2)
     assert (tmp_path / "trail.jsonl").read_text("utf-8").count("\n") >= 7
     assert changed[0] == 1

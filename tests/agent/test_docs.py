@@ -11,9 +11,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from codelab.agent.frames import FRAMES
-from codelab.agent.log import EVENT_TYPES, End
+from codelab.agent.log import EVENT_TYPES
 from codelab.agent.socket import CLOSE_CODES
 from codelab.agent.stream import ENDS
+from codelab.agent.subscription import End
 from codelab.app import create_app
 from codelab.local import LocalServer
 from codelab.settings import Settings

@@ -6,8 +6,9 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
-from codelab.agent.log import EventLog, Subscription
+from codelab.agent.log import EventLog
 from codelab.agent.repository import sessions
+from codelab.agent.subscription import Subscription
 from codelab.db import new_id
 from tests.agent.transcripts import END
 from tests.agent.witness import Witness

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 
-from codelab.agent import module
-from codelab.agent.agents import _parse, load_agents
 from codelab.agent.model_choice import Models
 from codelab.app import create_app
 from codelab.errors import StartError
@@ -58,11 +55,14 @@ async def ask(person: Person, session: str) -> Any:
     return last(events, "message.completed")["model"]
 
 
-def agents_with(monkeypatch: pytest.MonkeyPatch, **models: str) -> None:
-    """Let agents ask for models, as their files would."""
-    agents = load_agents()
-    changed = {name: msgspec.structs.replace(agents[name], model=model) for name, model in models.items()}
-    monkeypatch.setattr(module, "load_agents", lambda: agents | changed)
+def agents_with(folder: Path, **models: str) -> dict[str, Path]:
+    """Let agents ask for models in files of their own; return the setting for it."""
+    agents = folder / "agents"
+    agents.mkdir()
+    for name, model in models.items():
+        head = f"name: {name}\nmodel: {model}\ndescription: d\ntools: [read_file]\n"
+        (agents / f"{name}.md").write_text(f"---\n{head}---\nBe brief.", encoding="utf-8")
+    return {"agents_dir": agents}
 
 
 class TestSession:
@@ -153,12 +153,12 @@ class TestAgent:
         start: Callable[..., Awaitable[Running]],
         model: Upstream,
         with_models: dict[str, Any],
-        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
     ) -> None:
         """The session's goes before its agent's, the agent's before the default, also after a hand-over."""
-        agents_with(monkeypatch, ask="small")
+        own = agents_with(tmp_path, ask="small")
         model.otherwise = lambda _body: (text_answer("Hi."),)
-        ada = await (await start(**with_models)).person()
+        ada = await (await start(**with_models | own)).person()
         session = await ada.session(agent="debug")
         answered = [await ask(ada, session)]
         await ada.http.post(f"/api/v1/agents/{session}/switch", json={"target_agent": "ask"})
@@ -171,26 +171,14 @@ class TestAgent:
         assert answered == ["test-model", "small", "large", "small"]
 
     def test_one_that_is_not_allowed_ends_the_start(
-        self,
-        databases: DatabaseUrls,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        with_models: dict[str, Any],
+        self, databases: DatabaseUrls, tmp_path: Path, with_models: dict[str, Any]
     ) -> None:
-        """The line names the file of the agent, the model, and the variable."""
-        agents_with(monkeypatch, coder="huge")
+        """The line names the file of the agent and its line, the model, and the variable."""
+        settings = make_settings(databases, tmp_path, **with_models | agents_with(tmp_path, coder="huge"))
+        expected = r"coder\.md, line 3: model: huge is not allowed; AGENT_RUNTIME__LLM_MODELS has to name it\.$"
 
-        with pytest.raises(StartError, match=r"^coder\.md: model huge is not allowed: AGENT_RUNTIME__LLM_MODELS "):
-            create_app(make_settings(databases, tmp_path, **with_models), issuer="http://127.0.0.1")
-
-    def test_the_front_matter(self, tmp_path: Path) -> None:
-        """A file may name a model; one that does not has none."""
-        head = "name: x\ntitle: X\ndescription: d\ntools: []\n"
-        (tmp_path / "x.md").write_text(f"---\n{head}model: small\n---\nBe brief.")
-        (tmp_path / "y.md").write_text(f"---\n{head}---\nBe brief.")
-
-        assert (_parse(tmp_path / "x.md").model, _parse(tmp_path / "x.md").file) == ("small", "x.md")
-        assert _parse(tmp_path / "y.md").model is None
+        with pytest.raises(StartError, match=expected):
+            create_app(settings, issuer="http://127.0.0.1")
 
 
 class TestList:

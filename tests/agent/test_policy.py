@@ -212,7 +212,7 @@ class TestFile:
         """Every form of a rule; the source is the file and the line where it begins."""
         file = tmp_path / "policy.yaml"
         file.write_text(POLICY, encoding="utf-8")
-        rules = read_policy(file).operator
+        rules = read_policy(file, AGENTS).operator
 
         assert [(r.source, r.effect) for r in rules] == [
             ("policy.yaml:3", "allow"),
@@ -236,7 +236,7 @@ class TestFile:
         file = tmp_path / "policy.yaml"
         file.write_text(text, encoding="utf-8")
         with pytest.raises(StartError) as refused:
-            read_policy(file)
+            read_policy(file, AGENTS)
         told = str(refused.value)
 
         assert told.startswith(f"AGENT_RUNTIME__POLICY_FILE: {file}, line {line}: ")
@@ -248,24 +248,24 @@ class TestFile:
         file = tmp_path / "policy.yaml"
         for path in (file, tmp_path):
             with pytest.raises(StartError, match="cannot be read"):
-                read_policy(path)
+                read_policy(path, AGENTS)
         for raw in (b"\xff\xfe", b"#" * (1024 * 1024 + 1), b"[" * 20_000):
             file.write_bytes(raw)
             with pytest.raises(StartError) as refused:
-                read_policy(file)
+                read_policy(file, AGENTS)
             assert str(refused.value).startswith(f"AGENT_RUNTIME__POLICY_FILE: {file}")
         for raw in (b"", b"# nothing\n", b"rules: []\n"):
             file.write_bytes(raw)
-            assert read_policy(file) == Policy()
+            assert read_policy(file, AGENTS) == Policy()
 
     def test_every_rule_that_is_read_can_match(self, tmp_path: Path) -> None:
         """The file above, as the gate understands it."""
         file = tmp_path / "policy.yaml"
         file.write_text(POLICY, encoding="utf-8")
-        policy = read_policy(file)
+        policy = read_policy(file, AGENTS)
 
         def effect(tool: str, agent: str = "coder", **arguments: Any) -> str:
-            return explain_call(policy, agent, tool, arguments).effect
+            return explain_call(policy, AGENTS, agent, tool, arguments).effect
 
         assert effect("write_file", **WRITE) == "allow"
         assert effect("write_file", path="docs/a.md", content="") == "ask"
@@ -283,7 +283,7 @@ class TestExplaining:
         anything = Policy((rule("allow", "*"),))
 
         def told(agent: str, tool: str, arguments: dict[str, Any]) -> tuple[str, str, str]:
-            found = explain_call(anything, agent, tool, arguments)
+            found = explain_call(anything, AGENTS, agent, tool, arguments)
             (step,) = found.trace
             return found.effect, step.layer, found.reason
 
@@ -291,16 +291,16 @@ class TestExplaining:
         assert told("coder", "no_tool", {})[:2] == ("deny", "agent")
         assert told("coder", "read_file", {})[:2] == ("deny", "schema")
         assert told("architect", "write_file", WRITE)[:2] == ("deny", "agent")
-        assert explain_call(anything, "architect", "write_file", WRITE | {"path": "a.md"}).effect == "allow"
+        assert explain_call(anything, AGENTS, "architect", "write_file", WRITE | {"path": "a.md"}).effect == "allow"
         with pytest.raises(BadRequest, match="agent: must be one of orchestrator, coder"):
-            explain_call(anything, "nobody", "read_file", {})
+            explain_call(anything, AGENTS, "nobody", "read_file", {})
 
     def test_no_policy_gives_an_agent_a_tool(self) -> None:
         """Over all agents and tools: what is not in the agent's list is denied, whatever is allowed."""
         anything = Policy((rule("allow", "*"),))
         for agent in AGENTS.values():
             for tool in TOOLS:
-                found = explain_call(anything, agent.name, tool, {"path": "a.py", "content": ""})
+                found = explain_call(anything, AGENTS, agent.name, tool, {"path": "a.py", "content": ""})
                 assert tool in agent.tools or found.effect == "deny"
 
     async def test_the_route_tells_the_same(self, serve: Serve, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from codelab.settings import AgentSettings
 from tests.agent.providers.upstream import text_answer
 from tests.agent.transcripts import END, last
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def ada(start: Callable[..., Awaitable[Running]], with_model: dict[str, Any]) -> Person:
-    """A person whose requests a model routes."""
-    return await (await start(**with_model, routing="model")).person()
+    """A person whose requests a model routes, as they are where nothing is set."""
+    return await (await start(**with_model, routing=AgentSettings().routing)).person()
 
 
 async def say(model: Upstream, person: Person, content: str, *choices: bytes) -> list[Event]:
@@ -65,3 +66,38 @@ async def test_a_message_names_its_agent(model: Upstream, ada: Person) -> None:
 
     assert (switched["to_agent"], switched["by"], len(model.bodies)) == ("ask", "user", 3)
     assert last(looks, "agent.switched")["to_agent"] == "coder"
+
+
+@pytest.mark.parametrize("offline", [True, False])
+async def test_keywords_alone(
+    start: Callable[..., Awaitable[Running]], model: Upstream, with_model: dict[str, Any], *, offline: bool
+) -> None:
+    """Without a model server, whatever is set, and with one where the operator wants that: no model call routes."""
+    settings = {"routing": AgentSettings().routing} if offline else with_model | {"routing": "keywords"}
+    person = await (await start(**settings)).person()
+    if not offline:
+        model.play(text_answer("Done."))
+    session = await person.session()
+    await person.say(session, "explain the prefix")
+    events = await person.until(session, *END)
+    switched = last(events, "agent.switched")
+
+    assert (switched["to_agent"], switched["confidence"], switched["by"]) == ("ask", "low", "router")
+    assert len(model.bodies) == (0 if offline else 1)
+    assert [e.type for e in events].count("message.completed") == 1
+
+
+async def test_it_is_asked_once(
+    start: Callable[..., Awaitable[Running]], model: Upstream, with_model: dict[str, Any]
+) -> None:
+    """A server that is not to be had costs no wait: keywords choose at once, and only the answer is tried again."""
+    settings = with_model | {"routing": "model", "llm_retries": 2, "llm_fallback_models": ("other",)}
+    person = await (await start(**settings)).person()
+    model.play(b"", status=503)
+    model.play(text_answer("Done."))
+    session = await person.session()
+    await person.say(session, "debug the crash")
+    events = await person.until(session, *END)
+
+    assert (last(events, "agent.switched")["confidence"], len(model.bodies)) == ("low", 2)
+    assert "model.retrying" not in {event.type for event in events}

@@ -11,8 +11,9 @@ from sqlalchemy import text
 
 from codelab.agent import log as log_module
 from codelab.agent import stream as stream_module
-from codelab.agent.log import End, Subscription
+from codelab.agent import subscription as subscription_module
 from codelab.agent.repository.events import Event as Row
+from codelab.agent.subscription import End, Subscription
 from codelab.db import now
 from codelab.text import canonical_json
 from tests.agent.transcripts import END, types
@@ -185,7 +186,7 @@ class TestReaders:
         self, running: Running, ada: Person, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """More than the backlog while it sleeps: it ends, is never served a hole, and its cursor brings the rest."""
-        monkeypatch.setattr(log_module, "BACKLOG", 64)
+        monkeypatch.setattr(subscription_module, "BACKLOG", 64)
         monkeypatch.setattr(log_module, "PAGE", 50)
         log = running.app.state.agent.log
         database = running.app.state.agent.database
@@ -222,7 +223,7 @@ class TestReaders:
 
     async def test_large_events_wait_in_bounded_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Few but large events end a slow reader as well; one alone always gets through."""
-        monkeypatch.setattr(log_module, "BACKLOG_BYTES", 100)
+        monkeypatch.setattr(subscription_module, "BACKLOG_BYTES", 100)
         subscription = Subscription()
         subscription.live = True
         large = Row(1, "tool.completed", "x" * 1000, now())

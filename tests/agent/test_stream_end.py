@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 
-from codelab.agent import log as log_module
-from codelab.agent.log import End
+from codelab.agent import subscription as subscription_module
 from codelab.agent.socket import CLOSE_CODES
 from codelab.agent.stream import ENDS
+from codelab.agent.subscription import End
 from tests.agent.transcripts import END
 from tests.agent.witness import Witness
 from tests.support.server import Event, Person
@@ -156,7 +156,7 @@ async def test_a_client_that_does_not_read_is_disconnected(
     face: str, start: Callable[..., Awaitable[Running]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server drops its connection although what was sent before still waits, and its cursor brings the rest."""
-    monkeypatch.setattr(log_module, "BACKLOG", 8)
+    monkeypatch.setattr(subscription_module, "BACKLOG", 8)
     running = await start(send_timeout=0.2)
     ada = await running.person()
     session = await ada.session(agent="ask")

@@ -8,7 +8,7 @@ from sqlalchemy import event, select
 
 from codelab.agent.log import EventLog
 from codelab.agent.repository import events, sessions, turns
-from codelab.agent.turns.ticks import Ticks
+from codelab.agent.turns.ticks import CROWD, Ticks
 from codelab.db import Database, new_id, now
 from codelab.text import canonical_json
 
@@ -46,6 +46,9 @@ class _Stream:
         self._outcome = asyncio.get_running_loop().create_future()
         self._ticks.add(self)
         await self._outcome
+
+    def add(self, text: str) -> None:
+        self._text += text
 
     def take(self) -> tuple[str, int, str, str]:
         return (*self._turn, "message.delta", canonical_json({"text": self._text}))
@@ -113,3 +116,36 @@ async def test_a_text_that_cannot_be_written_harms_nobody_else(database: Databas
     assert good is None
     assert await _said(database, key) == []
     assert [seq for seq, _ in await _said(database, other_key)] == [1]
+
+
+async def test_models_of_a_crowd_are_read_once_for_each_tick(database: Database) -> None:
+    """Whose text waits for a tick is read again right before it; where few speak nobody waits, and nobody for ever."""
+    made = [await _running_turn(database) for _ in range(CROWD)]
+    ticks = Ticks(database, EventLog(database), "here")
+    streams = [_Stream(ticks, *one) for one in made]
+    few = [asyncio.create_task(stream.say("few")) for stream in streams[:-1]]
+    await few[0]
+    alone = ticks.due()
+    await asyncio.gather(*few)
+
+    async def speak(stream: _Stream) -> bool:
+        """Say the first of two words; the other is read when the next tick is due, and goes with it."""
+        await stream.say("one")
+        said = asyncio.create_task(stream.say("two"))
+        await asyncio.sleep(0)
+        due = ticks.due()
+        if due is not None:
+            await due
+            stream.add(" three")
+        await said
+        return due is not None
+
+    waited = await asyncio.gather(*map(speak, streams))
+    last = ticks.due()
+    if last is not None:
+        await asyncio.wait_for(last, 30)
+
+    assert alone is None
+    assert all(waited)
+    for _, key in made:
+        assert [canonical_json({"text": "two three"}) == data for _, data in await _said(database, key)][-1]

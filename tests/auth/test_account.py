@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from codelab.auth.operators.common import Actor
+from codelab.auth.schemas import Origin
 from codelab.identity import Principal
 from tests.support.auth import PASSWORD, RunningAuth
 from tests.support.browser import Browser, browsing
@@ -103,6 +105,34 @@ async def test_all_end(provider: RunningAuth, account: Browser) -> None:
     assert (await provider.refresh(tokens["refresh_token"])).status_code == 400
     assert (await provider.me(theirs["access_token"])).status_code == 200
     assert await provider.rows("SELECT id FROM browser_sessions") == [own]
+
+
+async def test_logins_without_refresh_tokens_end_too(provider: RunningAuth, account: Browser) -> None:
+    """Their access tokens end at once, one by one or with all that a person or an administrator ends."""
+    users, actor = provider.module.operators.users, Actor("tests", Origin())
+    await provider.client("plain", "password")
+
+    async def log_in(username: str = "admin") -> str:
+        answer = (await provider.login(username, client_id="plain")).json()
+        assert "refresh_token" not in answer
+        assert (await provider.me(answer["access_token"])).status_code == 200
+        return str(answer["access_token"])
+
+    first, second = await log_in(), await log_in()
+    (family, _) = await provider.rows("SELECT family_id FROM refresh_tokens ORDER BY created_at, id")
+    await act(account, "end_login", id=family["family_id"])
+    assert [(await provider.me(token)).status_code for token in (first, second)] == [401, 200]
+    await act(account, "end_all")
+    assert (await provider.me(second)).status_code == 401
+
+    await users.create(actor, "bob", "bob@example.com", PASSWORD)
+    for end in (lambda: users.reset_password(actor, "bob", PASSWORD), lambda: users.disable(actor, "bob")):
+        token = await log_in("bob")
+        await end()
+        assert (await provider.me(token)).status_code == 401
+    third = await log_in()
+    await provider.module.operators.clients.disable(actor, "plain")
+    assert (await provider.me(third)).status_code == 401
 
 
 async def test_password(provider: RunningAuth, account: Browser) -> None:

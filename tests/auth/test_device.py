@@ -172,10 +172,12 @@ async def test_codes_cannot_be_guessed(auth: RunningAuth, browser: Browser) -> N
         assert (page.status_code, "No device waits" in page.text) == (400, True)
     page = await browser.open(codes["verification_uri_complete"])
     assert (page.status_code, "Too many wrong codes" in page.text) == (429, True)
+    assert page.headers["Retry-After"] == "60"
     async with browsing(auth.app) as again:
         await again.open(codes["verification_uri_complete"])
         page = await again.sign_in("admin", PASSWORD)
         assert (page.status_code, "Too many wrong codes" in page.text) == (429, True)
+        assert 0 < int(page.headers["Retry-After"]) <= 60
         await auth.execute("DELETE FROM failure_counts")
         await again.open(codes["verification_uri_complete"])
         assert codes["user_code"] in again.page.text

@@ -52,7 +52,8 @@ def ask(client_id: str, **changes: str | None) -> str:
 
 async def test_whole_flow(auth: RunningAuth, web: WebServer, browser: Browser) -> None:
     """Signed in first, then fetched; the person is told whose description it is; code, tokens and refresh work."""
-    client_id = describe(web, grant_types=["authorization_code", "refresh_token"])
+    bye = ["http://127.0.0.1/bye"]
+    client_id = describe(web, grant_types=["authorization_code", "refresh_token"], post_logout_redirect_uris=bye)
     assert (await auth.post("/oauth/token", grant_type="refresh_token", client_id=client_id)).status_code == 401
     await browser.open(ask(client_id))
     assert "password" in browser.read.forms[0].fields
@@ -73,6 +74,7 @@ async def test_whole_flow(auth: RunningAuth, web: WebServer, browser: Browser) -
     # It is known now, and not fetched for a person who is not signed in either.
     await browser.open(ask(client_id))
     assert web.asked == ["/client.json"]
+    assert (await auth.module.operators.clients.show(client_id)).post_logout_redirect_uris == bye
     rows = await auth.rows("SELECT client_id FROM audit_logs WHERE event_type = 'client_registered'")
     assert [row["client_id"] for row in rows] == [client_id]
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from argon2 import PasswordHasher
-from sqlalchemy import text
 
 from codelab.auth.repository.tokens import _refresh_tokens
 from codelab.db import Database, now
@@ -214,8 +213,7 @@ async def test_no_sibling_of_the_dead(auth: RunningAuth) -> None:
 async def test_refresh_is_refused(auth: RunningAuth, change: str) -> None:
     """Disabled user, disabled client, expired, revoked or forgotten token: 400 invalid_grant."""
     shown = (await tokens(auth))["refresh_token"]
-    async with auth.module.database.engine.begin() as connection:
-        await connection.execute(text(change), {"no": False})
+    await auth.execute(change, no=False)
     refused = await auth.refresh(shown)
     assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
 

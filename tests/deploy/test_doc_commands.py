@@ -127,6 +127,7 @@ def reader(tmp_path: Path, postgresql: PostgresServer) -> Iterator[Reader]:
         postgresql.drop(url)
 
 
+@pytest.mark.timeout(300)  # some fifty processes; on a busy machine they take their time
 @pytest.mark.parametrize("page", PAGES, indirect=True)
 def test_commands_print_what_the_page_shows(page: Path, reader: Reader) -> None:
     """Each command of a page is run in order, beside a server with data, and its output is the page's."""

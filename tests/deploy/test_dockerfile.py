@@ -60,9 +60,12 @@ class Image:
     def build(self) -> None:
         """Carry out the first stage, step by step."""
         folder = self.root
-        python = Path(sys.executable).resolve().parent
+        # As in the image, where it has this name; some systems only have ``python3``.
+        programs = self.root / "programs"
+        programs.mkdir()
+        (programs / "python").symlink_to(Path(sys.executable).resolve())
         environment = self.environment(BUILD)
-        environment["PATH"] = f"{python}:{environment['PATH']}"
+        environment["PATH"] = f"{programs}:{environment['PATH']}"
         for step in BUILD:
             if step.keyword == "WORKDIR":
                 folder = self.root / step.value.removeprefix("/")

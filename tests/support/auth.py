@@ -109,6 +109,7 @@ class RunningAuth:
         """Change the database behind the module's back."""
         async with self.module.database.engine.begin() as connection:
             await connection.execute(text(statement), parameters)
+        self.module._known.note()  # as if the second had passed for which clients are remembered
 
     async def rows(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         """Read the database."""

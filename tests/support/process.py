@@ -72,7 +72,7 @@ class ServerProcess:
             assert self.process.poll() is None, text
             if found := re.search(r"codelab serves on (http://\S+)", text):
                 self.url = found.group(1)
-                if httpx2.get(f"{self.url}/ready", trust_env=False).status_code == 200:
+                if httpx2.get(f"{self.url}/ready", trust_env=False, verify=False).status_code == 200:
                     return
             time.sleep(0.05)
         raise AssertionError(self.log.read_text(encoding="utf-8"))
@@ -80,10 +80,10 @@ class ServerProcess:
     def login(self) -> httpx2.AsyncClient:
         """Log in as admin and return a client with the token."""
         form = {"grant_type": "password", "client_id": "codelab-flutter-app", "username": "admin", "password": PASSWORD}
-        answer = httpx2.post(f"{self.url}/oauth/token", data=form, trust_env=False)
+        answer = httpx2.post(f"{self.url}/oauth/token", data=form, trust_env=False, verify=False)
         assert answer.status_code == 200, answer.text
         headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
-        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=30, trust_env=False, verify=False)
 
     def kill(self) -> None:
         """End it as a power failure would."""

@@ -16,7 +16,7 @@ from codelab.agent.mcp.checking import check_foreign
 from codelab.agent.mcp.tools import is_foreign
 from codelab.agent.policy import Effect, Policy, Rule, Step
 from codelab.agent.policy.calls import PATHS
-from codelab.agent.tools import TOOLS, InvalidArguments, check_value, read_arguments
+from codelab.agent.tools import SWITCH_MODE, TOOLS, InvalidArguments, check_value, read_arguments
 from codelab.text import canonical_json, decode_lenient
 
 if TYPE_CHECKING:
@@ -57,12 +57,13 @@ def check_call(
     foreign: Mapping[str, ForeignTool] = NO_FOREIGN,
 ) -> Verdict:
     """Judge a call as the model wrote it; ``foreign`` are the tools of MCP servers, which every agent has."""
-    if tool not in foreign if is_foreign(tool) else tool not in TOOLS or tool not in agent.tools:
-        return _refuse("agent", agent, tool, f"The agent {agent.name} does not have the tool {tool}.", arguments)
+    if not _has(agent, tool, foreign):
+        return _refuse_tool(agent, tool, _readable(arguments))
     try:
         checked = _check(tool, read_arguments(arguments), foreign)
+        _check_colleague(agent, tool, checked)
     except InvalidArguments as error:
-        return _refuse("schema", agent, tool, f"Invalid arguments for {tool}: {error}", arguments)
+        return _refuse("schema", agent, tool, f"Invalid arguments for {tool}: {error}", _readable(arguments))
     return _judge(agent, tool, checked, policy, grants)
 
 
@@ -79,7 +80,11 @@ def check_edit(
     Raises:
         InvalidArguments: they do not fit the tool's schema.
     """
-    return _judge(agent, tool, _check(tool, arguments, foreign), policy)
+    if not _has(agent, tool, foreign):  # its file, or its server, may be another one since it called
+        return _refuse_tool(agent, tool, arguments)
+    checked = _check(tool, arguments, foreign)
+    _check_colleague(agent, tool, checked)
+    return _judge(agent, tool, checked, policy)
 
 
 def digest(
@@ -103,12 +108,12 @@ def digest(
     return hashlib.sha256(canonical_json(bound).encode()).hexdigest()
 
 
+def _has(agent: Agent, tool: str, foreign: Mapping[str, ForeignTool]) -> bool:
+    return tool in foreign if is_foreign(tool) else tool in TOOLS and tool in agent.tools
+
+
 def _check(tool: str, arguments: dict[str, Any], foreign: Mapping[str, ForeignTool]) -> dict[str, Any]:
-    if not is_foreign(tool):
-        return check_value(tool, arguments)
-    if tool not in foreign:
-        raise InvalidArguments("its MCP server does not offer this tool any more")
-    return check_foreign(foreign[tool].parameters, arguments)
+    return check_foreign(foreign[tool].parameters, arguments) if is_foreign(tool) else check_value(tool, arguments)
 
 
 def _judge(
@@ -125,8 +130,18 @@ def _judge(
     return Verdict(decision.effect, decision.reason, arguments, decision.trace)
 
 
-def _refuse(layer: str, agent: Agent, tool: str, reason: str, arguments: str) -> Verdict:
-    return Verdict("deny", reason, _readable(arguments), _step(layer, agent, tool, reason))
+def _check_colleague(agent: Agent, tool: str, arguments: dict[str, Any]) -> None:
+    """Check what the schema cannot know: which agents there are to hand over to."""
+    if tool == SWITCH_MODE and arguments["mode"] not in agent.colleagues:
+        raise InvalidArguments(f"mode: {arguments['mode'][:100]!r} is not one of {', '.join(agent.colleagues)}")
+
+
+def _refuse_tool(agent: Agent, tool: str, arguments: dict[str, Any]) -> Verdict:
+    return _refuse("agent", agent, tool, f"The agent {agent.name} does not have the tool {tool}.", arguments)
+
+
+def _refuse(layer: str, agent: Agent, tool: str, reason: str, arguments: dict[str, Any]) -> Verdict:
+    return Verdict("deny", reason, arguments, _step(layer, agent, tool, reason))
 
 
 def _step(layer: str, agent: Agent, tool: str, reason: str) -> tuple[Step, ...]:

@@ -14,10 +14,11 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from codelab.agent.log import RETRY, End, Subscription
+from codelab.agent.log import RETRY
 from codelab.agent.repository import inbox
 from codelab.agent.repository.events import Event
 from codelab.agent.schemas import Approval, InboxPage
+from codelab.agent.subscription import End, Subscription
 from codelab.db.faults import is_unavailable
 from codelab.errors import BadRequest
 from codelab.text import canonical_json

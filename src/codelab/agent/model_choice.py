@@ -40,12 +40,13 @@ class Models:
         """Take the choices in the definitions of agents.
 
         Raises:
-            StartError: a model is not allowed; the line names the file.
+            StartError: a model is not allowed; the line names the file and its line.
         """
         for agent in agents:
             if agent.model is not None and agent.model not in self.allowed:
+                where = f"{agent.file}, line {agent.model_line}"
                 raise StartError(
-                    f"{agent.file}: model {agent.model} is not allowed: AGENT_RUNTIME__LLM_MODELS has to name it."
+                    f"{where}: model: {agent.model} is not allowed; AGENT_RUNTIME__LLM_MODELS has to name it."
                 )
 
     def choose(self, *wanted: str | None) -> str:

@@ -28,6 +28,7 @@ from codelab.agent.reference import ReferenceFace
 from codelab.agent.reference.routes import routers as reference_routers
 from codelab.agent.routes import router
 from codelab.agent.routes.common import mark_replay
+from codelab.agent.schemas import AgentList
 from codelab.agent.sessions import SessionService
 from codelab.agent.storage import SCHEMA
 from codelab.agent.turns import (
@@ -104,8 +105,8 @@ class AgentModule(InitPlugin):
             SCHEMA,
             Limits(settings.db_pool_size, settings.db_statement_timeout),
         )
-        agents = load_agents()
-        self.policy = read_policy(settings.policy_file)
+        self._agents = agents = load_agents(settings.agents_dir, multi=settings.multi_agent_mode)
+        self.policy = read_policy(settings.policy_file, agents)
         models = _find_models(settings)
         if settings.llm_proxy_url:  # the offline model answers for every agent
             models.check_agents(agents.values())
@@ -180,7 +181,7 @@ class AgentModule(InitPlugin):
         )
         self.sessions = SessionService(self.database, self.log, transitions, self.runner, agents, models)
         self._following = Following(self.sessions, self.log, self.readers, settings.send_timeout)
-        self.policies = PolicyService(self.database, self.audit, self.policy, mcp.catalogue)
+        self.policies = PolicyService(self.database, self.audit, self.policy, agents, mcp.catalogue)
         self.grants = GrantService(self.database, self.audit)
         self._figures = FigureService(self.database)
         self.queue = QueueService(self.database, transitions)
@@ -218,6 +219,7 @@ class AgentModule(InitPlugin):
         app_config.before_send.append(mark_replay)
         app_config.lifespan.append(self._lifespan)
         app_config.dependencies |= {
+            "agents": Provide(lambda: AgentList.of(self._agents.values()), sync_to_thread=False),
             "sessions": Provide(lambda: self.sessions, sync_to_thread=False),
             "approvals": Provide(lambda: self.approvals, sync_to_thread=False),
             "inbox": Provide(lambda: self.inbox, sync_to_thread=False),

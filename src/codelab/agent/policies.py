@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from codelab.agent.agents import load_agents
 from codelab.agent.gate import NO_FOREIGN, check_call
 from codelab.agent.ownership import require_session
-from codelab.agent.policy import Policy, RuleError, load_rules, read_rule
+from codelab.agent.policy import Policy, RuleError, built_in_rules, load_rules, read_rule
 from codelab.agent.repository import sessions
 from codelab.agent.schemas import Explanation, SessionPolicy
 from codelab.agent.schemas.policy import ExplainedRule
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from codelab.agent.agents import Agents
     from codelab.agent.audit import AuditTrail
     from codelab.agent.mcp import Catalogue
     from codelab.agent.mcp.tools import ForeignTool
@@ -36,19 +36,21 @@ MAX_RULES, MAX_BYTES = 100, 64 * 1024
 VARIABLE = "AGENT_RUNTIME__POLICY_FILE"
 
 
-def read_policy(file: Path | None, name: str = VARIABLE) -> Policy:
-    """Read the policy of an installation; ``name`` is what named the operator's file.
+def read_policy(file: Path | None, agents: Agents, name: str = VARIABLE) -> Policy:
+    """Read the policy of an installation with these agents; ``name`` is what named the operator's file.
 
     Raises:
         StartError: the file cannot be read, or a rule in it cannot be used; the line names the file and its line.
     """
+    built_in = built_in_rules(agents.ours)
     if file is None:
-        return Policy()
-    return Policy(load_rules(file, name, agents=load_agents().keys(), tools=TOOLS.keys()))
+        return Policy(built_in=built_in)
+    return Policy(load_rules(file, name, agents=agents.defined, tools=TOOLS.keys()), built_in)
 
 
 def explain_call(
     policy: Policy,
+    agents: Agents,
     agent: str,
     tool: str,
     arguments: dict[str, Any],
@@ -59,7 +61,6 @@ def explain_call(
     Raises:
         BadRequest: there is no such agent.
     """
-    agents = load_agents()
     if agent not in agents:
         raise BadRequest(f"agent: must be one of {', '.join(agents)}", field="agent")
     return Explanation.of(check_call(agents[agent], tool, canonical_json(arguments), policy, foreign=foreign))
@@ -68,8 +69,11 @@ def explain_call(
 class PolicyService:
     """Show and set the rules of sessions; the layers before them are the installation's."""
 
-    def __init__(self, database: Database, audit: AuditTrail, policy: Policy, catalogue: Catalogue) -> None:
+    def __init__(
+        self, database: Database, audit: AuditTrail, policy: Policy, agents: Agents, catalogue: Catalogue
+    ) -> None:
         self._database = database
+        self._agents = agents
         self._audit = audit
         self._policy = policy
         self._catalogue = catalogue
@@ -87,7 +91,7 @@ class PolicyService:
                 session = await require_session(db, principal, call.session_id)
                 foreign = await self._catalogue.of_session(db, session.db_id)
             policy = policy.of_session(session.policy_rules)
-        return explain_call(policy, call.agent, call.tool, call.arguments, foreign)
+        return explain_call(policy, self._agents, call.agent, call.tool, call.arguments, foreign)
 
     async def get(self, principal: Principal, session_id: str) -> SessionPolicy:
         """Return the rules of a session.
@@ -133,15 +137,14 @@ class PolicyService:
         policy = self._policy.of_session(text)
         return SessionPolicy(session_id, policy.version, [ExplainedRule.of(rule) for rule in policy.session])
 
-    @staticmethod
-    def _read(change: SessionPolicyChange) -> list[Rule]:
+    def _read(self, change: SessionPolicyChange) -> list[Rule]:
         if len(change.rules) > MAX_RULES:
             raise BadRequest(f"rules: are more than {MAX_RULES}", field="rules")
         rules = []
         for place, given in enumerate(change.rules):
             members = {name: value for name, value in msgspec.structs.asdict(given).items() if value is not None}
             try:
-                rule = read_rule(members, f"session:{place + 1}", agents=load_agents().keys(), tools=TOOLS.keys())
+                rule = read_rule(members, f"session:{place + 1}", agents=self._agents.defined, tools=TOOLS.keys())
             except RuleError as error:
                 raise BadRequest(f"rules[{place}]: {error}", field="rules") from None
             rules.append(rule)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from codelab.agent.log import End, Subscription
+from codelab.agent.subscription import End, Subscription
 from codelab.db import new_id
 from codelab.errors import BadRequest
 

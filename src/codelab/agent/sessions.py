@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from codelab.agent.agents import ORCHESTRATOR
 from codelab.agent.idempotency import write_once
 from codelab.agent.ownership import PUBLIC_ID, require_session
 from codelab.agent.repository import images, messages, sessions, turns
@@ -34,12 +33,10 @@ from codelab.errors import BadRequest, Conflict, NotFound
 from codelab.text import reject_unstorable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from codelab.agent.agents import Agent
+    from codelab.agent.agents import Agents
     from codelab.agent.idempotency import Once
     from codelab.agent.log import EventLog
     from codelab.agent.model_choice import Models
@@ -65,7 +62,7 @@ class SessionService:
         log: EventLog,
         transitions: Transitions,
         runner: Runner,
-        agents: Mapping[str, Agent],
+        agents: Agents,
         models: Models,
     ) -> None:
         self._database = database
@@ -87,7 +84,7 @@ class SessionService:
         if new.model is not None:
             self._models.check(new.model)
         session_id = new.session_id or new_id()
-        agent = new.agent or ORCHESTRATOR
+        agent = new.agent or self._agents.first
         metadata = new.metadata or {}
 
         async def unit(tx: Transaction) -> SessionInfo | None:

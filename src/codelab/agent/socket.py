@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from litestar.exceptions import WebSocketDisconnect
 
 from codelab.agent.frames import FrameError, event_frame, read_frame, refusal_frame, reply_frame
-from codelab.agent.log import End
 from codelab.agent.stream import ENDS
+from codelab.agent.subscription import End
 from codelab.connections import Watch, abort
 from codelab.problems import describe
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from litestar import WebSocket
 
     from codelab.agent.commands import Commands
-    from codelab.agent.log import EventLog, Subscription
+    from codelab.agent.log import EventLog
     from codelab.agent.readers import Readers
     from codelab.agent.repository.events import Event
+    from codelab.agent.subscription import Subscription
     from codelab.identity import Principal
 
 __all__ = ("BEARER", "CLOSE_CODES", "SessionSocket", "accept")
@@ -76,8 +77,11 @@ class SessionSocket:
     async def serve(self, log: EventLog, readers: Readers, session_db_id: int, after: int) -> None:
         """Send events and answer commands until either side ends it."""
         with readers.attach(self._principal, session_db_id, self._client) as subscription:
+            # Before any command is taken: what a command leads to is told by its events, in their order.
+            greeting = await self._greet()
             batches = log.follow(session_db_id, after, keep_alive=WAIT, subscription=subscription)
-            events = asyncio.create_task(self._send_events(batches, subscription), name="codelab-socket-events")
+            sending = self._send_events(greeting, batches, subscription)
+            events = asyncio.create_task(sending, name="codelab-socket-events")
             commands = asyncio.create_task(self._take_commands(), name="codelab-socket-commands")
             try:
                 await asyncio.wait((events, commands), return_when=asyncio.FIRST_COMPLETED)
@@ -92,8 +96,10 @@ class SessionSocket:
         if subscription.end is not None:
             await self._close(subscription.end)
 
-    async def _send_events(self, batches: AsyncGenerator[list[Event], None], subscription: Subscription) -> None:
-        for text in await self._greet():
+    async def _send_events(
+        self, greeting: Sequence[str], batches: AsyncGenerator[list[Event], None], subscription: Subscription
+    ) -> None:
+        for text in greeting:
             await self._send(text)
         async with aclosing(batches):
             async for batch in batches:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from litestar import Response
 
-from codelab.agent.log import End
+from codelab.agent.subscription import End
 from codelab.connections import Watch
 from codelab.errors import BadRequest
 from codelab.text import canonical_json
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from litestar.response.base import ASGIResponse
     from litestar.types import Message, Receive, Scope, Send
 
-    from codelab.agent.log import Subscription
     from codelab.agent.repository.events import Event
+    from codelab.agent.subscription import Subscription
 
 __all__ = ("ENDS", "MEDIA_TYPE", "EventStream", "read_cursor")
 

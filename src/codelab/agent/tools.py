@@ -13,6 +13,8 @@ from codelab.agent.providers import ToolSpec
 from codelab.text import decode_lenient
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from jsonschema.protocols import Validator
 
 __all__ = (
@@ -26,6 +28,7 @@ __all__ = (
     "InvalidArguments",
     "check_arguments",
     "check_value",
+    "offer_tools",
     "read_arguments",
 )
 
@@ -177,11 +180,26 @@ TOOLS: dict[str, ToolSpec] = {
             SWITCH_MODE,
             "Hand the conversation to another agent when the task needs abilities that you do not have.",
             ("mode",),
-            mode={"type": "string", "enum": ["orchestrator", "coder", "architect", "debug", "ask"]},
+            mode={"type": "string", "minLength": 1, "description": "The name of the agent."},
             reason={"type": "string", "default": "Task requires different agent capabilities"},
         ),
     )
 }
+
+
+def offer_tools(names: Iterable[str], agents: Mapping[str, str]) -> tuple[ToolSpec, ...]:
+    """Return the tools that a model is offered; ``agents`` are those that a hand-over can name, with descriptions."""
+    return tuple(_name_agents(TOOLS[name], agents) if name == SWITCH_MODE else TOOLS[name] for name in names)
+
+
+def _name_agents(spec: ToolSpec, agents: Mapping[str, str]) -> ToolSpec:
+    lines = "".join(f"\n- {name}: {description}" for name, description in agents.items())
+    properties = spec.parameters["properties"] | {"mode": {"type": "string", "enum": list(agents)}}
+    return ToolSpec(
+        name=spec.name,
+        description=f"{spec.description} The agents:{lines}",
+        parameters=spec.parameters | {"properties": properties},
+    )
 
 
 @lru_cache(maxsize=256)

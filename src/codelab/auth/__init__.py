@@ -14,6 +14,7 @@ from codelab.auth.audit import Audit
 from codelab.auth.authorize.service import Authorizing
 from codelab.auth.browsers import Browsers
 from codelab.auth.cleaning import clean
+from codelab.auth.clients import KnownClients
 from codelab.auth.devices import Devices
 from codelab.auth.discovery import Discovery
 from codelab.auth.documents import ClientDocuments
@@ -29,6 +30,7 @@ from codelab.auth.inherited import InheritedTokens
 from codelab.auth.introspection import Introspection
 from codelab.auth.keys import KeyRing
 from codelab.auth.logins import Logins
+from codelab.auth.logouts import Logouts
 from codelab.auth.middleware import BearerMiddleware
 from codelab.auth.operators import Operators
 from codelab.auth.operators.clients import Clients
@@ -144,16 +146,18 @@ class AuthModule(InitPlugin):
         if not settings.password_grant:
             grants.pop("password")
         refusals = Refusals(self.database, self._audit)
-        self._grants = Grants(self.database, refusals, grants)
+        self._known = KnownClients(self.database)
+        self._grants = Grants(self._known, refusals, grants)
         browsers = Browsers(self.database, secure=issuer.startswith("https:"))
         self._factors = SecondFactors(self.database, self._audit, throttle, settings.key_encryption_key_file)
         self._front = Front(Pages(issuer), browsers, self._logins, self._factors)
         self._resets = Resets(self.database, self._passwords, self._audit, self._ended)
         self._accounts = Accounts(self.database, self._logins, self._passwords, self._audit, self._ended)
+        self._logouts = Logouts(self.database, self._tokens)
         self._personal = PersonalTokens(self.database, self._audit, self._ended)
         self._authorizing = Authorizing(self.database, self._audit, audiences, issuer)
         self._devices = Devices(
-            self.database, self._audit, refusals, audiences, throttle, f"{issuer.rstrip('/')}{DEVICE}"
+            self.database, self._known, self._audit, refusals, audiences, throttle, f"{issuer.rstrip('/')}{DEVICE}"
         )
         self._discovery = Discovery(
             issuer,
@@ -162,11 +166,11 @@ class AuthModule(InitPlugin):
             registration=settings.registration != "off",
             documents=settings.client_documents,
         )
-        self._documents = ClientDocuments(self.database, self._audit, Fetcher(), settings)
+        self._documents = ClientDocuments(self.database, self._known, self._audit, Fetcher(), settings)
         self.upkeep = Upkeep("auth", self._look_after)
         self.operators = Operators(
-            users=Users(self.database, self._passwords, self._audit),
-            clients=Clients(self.database, self._audit, settings),
+            users=Users(self.database, self._passwords, self._audit, self._ended),
+            clients=Clients(self.database, self._known, self._audit, self._ended, settings),
             keys=Keys(self.database, self._audit, self._keys),
             trail=Trail(self.database),
         )
@@ -174,7 +178,7 @@ class AuthModule(InitPlugin):
         self._registration = Registration(self.database, self._audit, settings)
         self._principals = Principals(self.database, self._tokens, self._personal, self._ended, local_secret)
         self._introspection = Introspection(
-            self.database, self._audit, self._tokens, self._inherited, self._ended, refusals
+            self.database, self._known, self._audit, self._tokens, self._inherited, self._ended, refusals
         )
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
@@ -185,7 +189,7 @@ class AuthModule(InitPlugin):
         app_config.route_handlers.extend(authorize_routes(self._front, self._authorizing, self._documents))
         app_config.route_handlers.extend(device_routes(self._front, self._devices))
         app_config.route_handlers.extend(account_routes(self._front, self._accounts, self._personal, self._factors))
-        app_config.route_handlers.extend(logout_routes(self._front, self._accounts, self._tokens))
+        app_config.route_handlers.extend(logout_routes(self._front, self._accounts, self._logouts))
         app_config.route_handlers.extend(reset_routes(self._front, self._resets))
         app_config.route_handlers.extend(page_routes())
         app_config.route_handlers.append(admin_routes(self.operators, self._issuer))

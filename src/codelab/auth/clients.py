@@ -2,32 +2,71 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, NamedTuple
 
 from codelab.auth.errors import InvalidClient, OAuthError
+from codelab.auth.recent import Recent
 from codelab.auth.repository import clients
 from codelab.auth.scopes import narrow_scope
 from codelab.auth.tokens import hash_token
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession
-
     from codelab.auth.forms import ClientCredentials
     from codelab.auth.repository.clients import ClientRecord
+    from codelab.db import Database
 
-__all__ = ("authenticate_client", "check_grant", "grant_scope")
+__all__ = ("KnownClients", "check_grant", "grant_scope")
+
+#: Seconds for which an answer of the database is good.
+_MAX_AGE = 1.0
 
 
-async def authenticate_client(session: AsyncSession, credentials: ClientCredentials) -> ClientRecord:
-    """Find the client and check its secret; what a public client sends as one is ignored.
+class _Known(NamedTuple):
+    at: float
+    generation: int
+    client: ClientRecord
 
-    Raises:
-        InvalidClient: unknown, a confidential client without its secret, or one that shows it in another way than it
-            registered for.
-        OAuthError: the client is disabled (``invalid_grant``).
+
+class KnownClients:
+    """Prove clients; what other processes changed counts within a second, what this one changed at once.
+
+    Nobody is refused by what was remembered: a new secret is good, and a client enabled again let in, at once.
     """
-    client = await clients.find_client(session, credentials.client_id)
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._generation = 0
+        self._known: Recent[_Known] = Recent()
+
+    def note(self) -> None:
+        """Take note that this process has committed a change of a client: what was known before is asked anew."""
+        self._generation += 1
+
+    async def authenticate(self, credentials: ClientCredentials) -> ClientRecord:
+        """Find the client and check its secret; what a public client sends as one is ignored.
+
+        Raises:
+            InvalidClient: unknown, a confidential client without its secret, or one that shows it in another way than
+                it registered for.
+            OAuthError: the client is disabled (``invalid_grant``).
+        """
+        # Both are read before the database, so that an answer from before a change is not taken for a later one.
+        at, generation = time.monotonic(), self._generation
+        known = self._known.get(credentials.client_id)
+        if known is not None and known.generation == generation and at - known.at < _MAX_AGE:
+            with contextlib.suppress(OAuthError):
+                return _check(known.client, credentials)
+        async with self._database.peek() as session:
+            client = await clients.find_client(session, credentials.client_id)
+        if client is not None:
+            self._known.put(credentials.client_id, _Known(at, generation, client))
+        return _check(client, credentials)
+
+
+def _check(client: ClientRecord | None, credentials: ClientCredentials) -> ClientRecord:
     if client is None:
         raise InvalidClient("Unknown client")
     if client.is_confidential or client.client_secret_hash is not None:

@@ -6,19 +6,20 @@ import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from codelab.auth.clients import authenticate_client, check_grant, grant_scope
+from codelab.auth.clients import check_grant, grant_scope
 from codelab.auth.errors import OAuthError
 from codelab.auth.forms import read_client_credentials
 from codelab.auth.repository import devices
 from codelab.auth.repository.browsers import count_wrong_code
 from codelab.auth.scopes import within_rights
 from codelab.auth.seeds import DEVICE_CODE
-from codelab.auth.throttle import Throttled
+from codelab.auth.throttle import FIRST_WAIT, Throttled
 from codelab.auth.tokens import hash_token, new_refresh_token
 from codelab.db import new_id, now
 
 if TYPE_CHECKING:
     from codelab.auth.audit import Audit
+    from codelab.auth.clients import KnownClients
     from codelab.auth.refusals import Refusals
     from codelab.auth.repository.browsers import BrowserRecord
     from codelab.auth.repository.devices import WaitingDevice
@@ -48,10 +49,10 @@ def read_user_code(shown: str) -> str | None:
 
 
 class Found(NamedTuple):
-    """What is behind a code that a person typed; ``throttled`` says that they typed too many wrong ones."""
+    """What is behind a code that a person typed; after too many wrong ones they have to ``wait`` so many seconds."""
 
     device: WaitingDevice | None
-    throttled: bool = False
+    wait: int = 0
 
 
 class Devices:
@@ -60,6 +61,7 @@ class Devices:
     def __init__(
         self,
         database: Database,
+        clients: KnownClients,
         audit: Audit,
         refusals: Refusals,
         audiences: Audiences,
@@ -67,6 +69,7 @@ class Devices:
         page: str,
     ) -> None:
         self._database = database
+        self._clients = clients
         self._audit = audit
         self._refusals = refusals
         self._audiences = audiences
@@ -80,8 +83,8 @@ class Devices:
             OAuthError: the request is refused, or too many devices wait at this address.
         """
         credentials = read_client_credentials(fields, authorization)
-        async with self._refusals.recorded(credentials.client_id, origin), self._database.peek() as session:
-            client = await authenticate_client(session, credentials)
+        async with self._refusals.recorded(credentials.client_id, origin):
+            client = await self._clients.authenticate(credentials)
         check_grant(client, DEVICE_CODE)
         scope = grant_scope(client, fields.get("scope"))
         resource = self._audiences.check(fields.get("resource"))
@@ -127,11 +130,12 @@ class Devices:
     async def find(self, shown: str, browser: BrowserRecord, origin: Origin) -> Found:
         """Find the device that waits with a code; wrong codes count against the sign-in, the person and the address."""
         if browser.wrong_codes >= MOST_WRONG:
-            return Found(None, throttled=True)
+            # Then another sign-in may try; this one may not.
+            return Found(None, wait=int(FIRST_WAIT.total_seconds()))
         try:
             return await self._find(shown, browser, origin)
-        except Throttled:
-            return Found(None, throttled=True)
+        except Throttled as error:
+            return Found(None, wait=error.seconds)
 
     async def _find(self, shown: str, browser: BrowserRecord, origin: Origin) -> Found:
         code = read_user_code(shown)

@@ -22,6 +22,7 @@ from codelab.web import read_json
 
 if TYPE_CHECKING:
     from codelab.auth.audit import Audit
+    from codelab.auth.clients import KnownClients
     from codelab.auth.registration import Metadata
     from codelab.auth.schemas import Origin
     from codelab.db import Database, Transaction
@@ -55,8 +56,11 @@ def is_document_url(client_id: str) -> bool:
 class ClientDocuments:
     """Know clients by their documents."""
 
-    def __init__(self, database: Database, audit: Audit, fetcher: Fetcher, settings: AuthSettings) -> None:
+    def __init__(
+        self, database: Database, known: KnownClients, audit: Audit, fetcher: Fetcher, settings: AuthSettings
+    ) -> None:
         self._database = database
+        self._known = known
         self._audit = audit
         self._fetcher = fetcher
         self._settings = settings
@@ -96,6 +100,7 @@ class ClientDocuments:
         told = {
             "name": said.name or urlsplit(client_id).netloc,
             "redirect_uris": said.redirect_uris,
+            "post_logout_redirect_uris": said.post_logout_redirect_uris,
             "allowed_grant_types": said.grant_types,
             "allowed_scopes": scope,
             "default_scopes": said.scope or DEFAULT,
@@ -135,6 +140,7 @@ class ClientDocuments:
                 )
 
         await self._database.write(unit)
+        self._known.note()
 
 
 def _read(client_id: str, document: Document) -> Metadata:

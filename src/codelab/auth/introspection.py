@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from codelab.auth.clients import authenticate_client
 from codelab.auth.errors import InvalidClient
 from codelab.auth.forms import read_client_credentials, require
 from codelab.auth.grants.issuing import refuse_grant
@@ -17,6 +16,7 @@ from codelab.errors import Unauthenticated
 
 if TYPE_CHECKING:
     from codelab.auth.audit import Audit
+    from codelab.auth.clients import KnownClients
     from codelab.auth.inherited import InheritedTokens
     from codelab.auth.refusals import Refusals
     from codelab.auth.repository.clients import ClientRecord
@@ -38,6 +38,7 @@ class Introspection:
     def __init__(
         self,
         database: Database,
+        clients: KnownClients,
         audit: Audit,
         access_tokens: AccessTokens,
         inherited: InheritedTokens,
@@ -45,6 +46,7 @@ class Introspection:
         refusals: Refusals,
     ) -> None:
         self._database = database
+        self._clients = clients
         self._audit = audit
         self._access_tokens = access_tokens
         self._inherited = inherited
@@ -107,8 +109,8 @@ class Introspection:
 
     async def _client(self, fields: dict[str, str], authorization: str | None, origin: Origin) -> ClientRecord:
         credentials = read_client_credentials(fields, authorization)
-        async with self._refusals.recorded(credentials.client_id, origin), self._database.peek() as session:
-            return await authenticate_client(session, credentials)
+        async with self._refusals.recorded(credentials.client_id, origin):
+            return await self._clients.authenticate(credentials)
 
     def _read_access(self, token: str) -> dict[str, Any] | None:
         try:

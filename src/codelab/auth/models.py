@@ -75,6 +75,7 @@ class OAuthClient(AuthBase):
     access_token_lifetime: Mapped[int] = mapped_column(Integer, default=900)
     refresh_token_lifetime: Mapped[int] = mapped_column(Integer, default=2_592_000)
     redirect_uris: Mapped[Any] = mapped_column(JsonText, nullable=False, server_default=text("'[]'"))
+    post_logout_redirect_uris: Mapped[Any] = mapped_column(JsonText, nullable=False, server_default=text("'[]'"))
     token_endpoint_auth_method: Mapped[str | None] = mapped_column(String(32))
     client_uri: Mapped[str | None] = mapped_column(Text)
     is_registered: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())

@@ -47,6 +47,7 @@ class Metadata(NamedTuple):
     scope: str | None
     name: str | None
     client_uri: str | None
+    post_logout_redirect_uris: list[str]
 
 
 def _refuse(detail: str, code: str = "invalid_client_metadata") -> OAuthError:
@@ -107,24 +108,25 @@ def read_metadata(body: bytes, methods: Sequence[str] = METHODS) -> Metadata:
         # People read it before they agree: nothing in it may turn or hide the text around it.
         raise _refuse("client_name: must have visible characters only")
     return Metadata(
-        redirect_uris=_redirects(document, needed=by_code),
+        redirect_uris=_redirects(document, "redirect_uris", "invalid_redirect_uri", needed=by_code),
         grant_types=grants,
         method=method,
         scope=None if scope is None else " ".join(each for each in ALLOWED if each in scope.split(" ")) or None,
         name=name,
         client_uri=client_uri,
+        post_logout_redirect_uris=_redirects(document, "post_logout_redirect_uris", "invalid_client_metadata"),
     )
 
 
-def _redirects(document: dict[str, Any], *, needed: bool) -> list[str]:
-    uris = _texts(document, "redirect_uris", [])
+def _redirects(document: dict[str, Any], name: str, code: str, *, needed: bool = False) -> list[str]:
+    uris = _texts(document, name, [])
     if len(uris) > MOST_URIS:
-        raise _refuse(f"redirect_uris: must be at most {MOST_URIS}", "invalid_redirect_uri")
+        raise _refuse(f"{name}: must be at most {MOST_URIS}", code)
     for uri in uris:
         if (problem := describe_problem(uri)) is not None:
-            raise _refuse(f"redirect_uris: {uri[:100]} {problem}", "invalid_redirect_uri")
+            raise _refuse(f"{name}: {uri[:100]} {problem}", code)
     if needed and not uris:
-        raise _refuse("redirect_uris: is required", "invalid_redirect_uri")
+        raise _refuse(f"{name}: is required", code)
     return uris
 
 
@@ -170,6 +172,7 @@ class Registration:
                 default_scopes=said.scope or DEFAULT,
                 allowed_grant_types=said.grant_types,
                 redirect_uris=said.redirect_uris,
+                post_logout_redirect_uris=said.post_logout_redirect_uris,
                 token_endpoint_auth_method=said.method,
                 client_uri=said.client_uri,
                 is_registered=True,
@@ -194,6 +197,8 @@ class Registration:
             "token_endpoint_auth_method": said.method,
             "scope": said.scope or " ".join(ALLOWED),
         }
+        if said.post_logout_redirect_uris:
+            answer["post_logout_redirect_uris"] = said.post_logout_redirect_uris
         if said.client_uri:
             answer["client_uri"] = said.client_uri
         if secret is not None:

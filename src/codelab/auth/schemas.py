@@ -89,6 +89,7 @@ class ClientView(msgspec.Struct, kw_only=True):
     default_scopes: str
     allowed_grant_types: list[str]
     redirect_uris: list[str]
+    post_logout_redirect_uris: list[str]
     access_token_lifetime: int
     refresh_token_lifetime: int
     created_at: datetime

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from codelab.db import Database
 
-__all__ = ("Attempt", "Throttle", "Throttled")
+__all__ = ("FIRST_WAIT", "Attempt", "Throttle", "Throttled")
 
 #: The time in which failures count together.
 WINDOW = timedelta(minutes=1)

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from joserfc import jws, jwt
 from joserfc.errors import ExpiredTokenError, JoseError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from codelab.auth.keys import KeyRing
     from codelab.auth.resources import Audiences
 
-__all__ = ("AccessTokens", "hash_token", "ids_of", "key_mark", "mark_of", "new_refresh_token", "refuse")
+__all__ = ("AccessTokens", "Hint", "hash_token", "ids_of", "key_mark", "mark_of", "new_refresh_token", "refuse")
 
 _MAX_TOKEN_BYTES = 8192
 _TYPES = {"at+jwt", "application/at+jwt"}
@@ -35,6 +35,13 @@ _TEXT_CLAIMS = ("sub", "client_id", "scope", "jti")
 def refuse(detail: str) -> Unauthenticated:
     """Make the error for a bearer token that is not accepted (RFC 6750 section 3.1)."""
     return Unauthenticated(detail, code="invalid_token", headers=challenge("invalid_token", detail))
+
+
+class Hint(NamedTuple):
+    """What an ID token tells that a client shows as a hint: whom it is about, and which client it was made for."""
+
+    subject: str
+    client_id: str
 
 
 class AccessTokens:
@@ -134,17 +141,18 @@ class AccessTokens:
             raise refuse("The access token is not valid.")
         return decoded.claims
 
-    def subject_of_hint(self, token: str) -> str | None:
-        """Return whom an ID token of this server is about, expired or not; None for anything else."""
+    def read_hint(self, token: str) -> Hint | None:
+        """Read an ID token of this server, expired or not; None for anything else."""
         if len(token) > _MAX_TOKEN_BYTES:
             return None
         try:
             decoded = jwt.decode(token, self._key_of, algorithms=[ALGORITHM])
         except (JoseError, ValueError, TypeError):
             return None
-        claims, subject = decoded.claims, decoded.claims.get("sub")
+        claims = decoded.claims
+        subject, client_id = claims.get("sub"), claims.get("aud")
         ours = claims.get("iss") == self.issuer and decoded.header.get("typ") == "JWT"
-        return subject if ours and isinstance(subject, str) else None
+        return Hint(subject, client_id) if ours and isinstance(subject, str) and isinstance(client_id, str) else None
 
     def _key_of(self, token: Any) -> ECKey:
         key = self._keys.find(token.headers().get("kid"))

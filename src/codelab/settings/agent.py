@@ -18,6 +18,7 @@ from codelab.settings.variables import (
     places,
     share,
     switch,
+    truth,
     variable,
     whole,
 )
@@ -198,10 +199,22 @@ class AgentSettings:
         "Seconds that the model may work in one turn before a person is asked; `0`: no limit.",
         whole(0, 31_536_000),
     )
+    agents_dir: Path | None = variable(
+        "AGENT_RUNTIME__AGENTS_DIR",
+        "",
+        "Folder with definitions of agents beside or in place of codelab's own, as [Agents](agents.md) describes.",
+        optional_path,
+    )
+    multi_agent_mode: bool = variable(
+        "AGENT_RUNTIME__MULTI_AGENT_MODE",
+        "true",
+        "`false`: the one agent `universal` does everything, without routing and hand-overs.",
+        truth,
+    )
     routing: str = variable(
         "AGENT_RUNTIME__ROUTING",
-        "keywords",
-        "Who chooses the agent for a request: `keywords`, or `model` by one short call; the keywords where it fails.",
+        "model",
+        "Who chooses an agent: `model`, by a short call (keywords where it fails, and with `fake-llm`), or `keywords`.",
         one_of("keywords", "model"),
     )
     policy_file: Path | None = variable(

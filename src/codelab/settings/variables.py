@@ -30,6 +30,7 @@ __all__ = (
     "places",
     "share",
     "switch",
+    "truth",
     "variable",
     "whole",
 )
@@ -114,6 +115,12 @@ def one_of(*choices: str) -> Callable[[str], str]:
 def switch(value: str) -> bool:
     """Read ``on`` or ``off``."""
     return one_of("on", "off")(value) == "on"
+
+
+def truth(value: str) -> bool:
+    """Read ``true`` or ``false``, in the words of the reference system and in ours."""
+    word = one_of("true", "1", "yes", "on", "false", "0", "no", "off")(value)
+    return word in {"true", "1", "yes", "on"}
 
 
 def hosts(value: str) -> tuple[str, ...]:

@@ -15,12 +15,13 @@ from codelab.storage.chain import verify_chain
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from sqlalchemy import Select, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from codelab.db.urls import DatabaseUrl
     from codelab.storage.module import Finding, ModuleStorage, TrailChain
 
-__all__ = ("count_trail", "read_trail", "verify_trail")
+__all__ = ("Trail", "count_trail", "open_trail", "read_trail", "verify_trail")
 
 PAGE = 1000
 
@@ -59,6 +60,45 @@ async def read_trail(url: DatabaseUrl, storage: ModuleStorage) -> AsyncIterator[
                 return
             seen = rows[-1]["seq"]
             yield rows
+
+
+class Trail:
+    """The end of a module's trail, as it grows."""
+
+    def __init__(self, connection: AsyncConnection, table: Table) -> None:
+        self._connection = connection
+        self._table = table
+        self._seen = 0
+
+    async def last(self, count: int) -> list[dict[str, Any]]:
+        """Return the newest rows, in their order."""
+        newest = (await self._connection.execute(select(func.max(self._table.c.seq)))).scalar_one() or 0
+        # What is pruned or erased leaves no gap but at the beginning.
+        self._seen = max(0, newest - count)
+        return await self._read(select(self._table).where(self._table.c.seq <= newest))
+
+    async def news(self) -> list[dict[str, Any]]:
+        """Return rows that were written since, at most a page of them."""
+        return await self._read(select(self._table).limit(PAGE))
+
+    async def _read(self, statement: Select[Any]) -> list[dict[str, Any]]:
+        following = statement.where(self._table.c.seq > self._seen).order_by(self._table.c.seq)
+        rows = [dict(row) for row in (await self._connection.execute(following)).mappings()]
+        # Else the next look would see the same state of the database.
+        await self._connection.rollback()
+        self._seen = rows[-1]["seq"] if rows else self._seen
+        return rows
+
+
+@asynccontextmanager
+async def open_trail(url: DatabaseUrl, storage: ModuleStorage) -> AsyncIterator[Trail]:
+    """Open a module's trail, to look at its end again and again.
+
+    Raises:
+        StartError: the database cannot be read.
+    """
+    async with _reading(url, storage) as connection:
+        yield Trail(connection, _chain(storage).tables.rows)
 
 
 async def _count(connection: AsyncConnection, chain: TrailChain) -> int:

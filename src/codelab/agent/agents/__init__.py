@@ -1,89 +1,96 @@
-"""Agents are data: one Markdown file each, its front matter the description, its body the system prompt."""
+"""Agents are data: one Markdown file each, ours in this package and the operator's in a folder of their own."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
-import yaml
 
+from codelab.agent.agents.definition import Agent, read_agent
+from codelab.agent.tools import SWITCH_MODE, TOOLS
 from codelab.errors import StartError
 
 if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
 
-__all__ = ("ORCHESTRATOR", "UNIVERSAL", "Agent", "load_agents")
+__all__ = ("ORCHESTRATOR", "UNIVERSAL", "VARIABLE", "Agent", "Agents", "load_agents")
 
 ORCHESTRATOR, UNIVERSAL = "orchestrator", "universal"
-_ORDER = ("orchestrator", "coder", "architect", "debug", "ask")
+VARIABLE = "AGENT_RUNTIME__AGENTS_DIR"
+_TEAM = (ORCHESTRATOR, "coder", "architect", "debug", "ask")
 
 
-class _FrontMatter(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
-    title: str
-    description: str
-    tools: tuple[str, ...]
-    path_rules: dict[str, str] = {}
-    temperature: float | None = None
-    model: str | None = None
+class Agents(Mapping[str, Agent]):
+    """The agents that work here, by name.
 
-
-class Agent(msgspec.Struct, frozen=True):
-    """One specialist. ``path_rules`` maps a tool to the regular expression that its path must match whole.
-
-    ``model`` is the one that it asks for, ``file`` where it is defined.
+    ``first`` is the name of the one that sessions begin with. ``defined`` are the names of all that have a file, also
+    of those that do not work in this mode; ``ours`` those whose file is the one that codelab comes with.
     """
 
-    name: str
-    title: str
-    description: str
-    tools: tuple[str, ...]
-    path_rules: dict[str, re.Pattern[str]]
-    temperature: float | None
-    prompt: str
-    file: str
-    model: str | None = None
+    def __init__(self, agents: Mapping[str, Agent], *, defined: Collection[str], ours: Collection[str]) -> None:
+        self._agents = dict(agents)
+        self.first = next(iter(self._agents))
+        self.defined = tuple(defined)
+        self.ours = frozenset(ours)
+
+    def __getitem__(self, name: str) -> Agent:
+        return self._agents[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._agents)
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    def find(self, name: str) -> Agent:
+        """Return an agent; in the place of one that is not here (any more), the one that sessions begin with."""
+        return self._agents.get(name) or self._agents[self.first]
+
+
+def load_agents(folder: Path | None = None, *, multi: bool = True) -> Agents:
+    """Read the agents that ship with codelab, the orchestrator first, then those in a folder of the operator.
+
+    One of the same name takes the place of ours. With ``multi`` there are all but ``universal``, else it alone.
+
+    Raises:
+        StartError: a file is not as it must be; the line names the file and its line.
+    """
+    ours, own = _read_ours(), {} if folder is None else _read_folder(folder)
+    every = ours | own
+    working = {name: agent for name, agent in every.items() if (name != UNIVERSAL) == multi}
+    colleagues = {name: agent.description for name, agent in working.items()}
+    if not multi:  # there is nobody to hand over to
+        universal = working[UNIVERSAL]
+        tools = tuple(tool for tool in universal.tools if tool != SWITCH_MODE)
+        working = {UNIVERSAL: msgspec.structs.replace(universal, tools=tools)}
+    known = {name: msgspec.structs.replace(agent, colleagues=colleagues) for name, agent in working.items()}
+    return Agents(known, defined=every, ours=ours.keys() - own.keys())
 
 
 @cache
-def load_agents() -> dict[str, Agent]:
-    """Read the agents that ship with codelab, by name, the orchestrator first.
-
-    Raises:
-        StartError: a file is not as it must be; the line names the file.
-    """
+def _read_ours() -> dict[str, Agent]:
     folder = files(__package__)
-    loaded = {name: _parse(folder / f"{name}.md") for name in _ORDER}
-    return {agent.name: agent for agent in loaded.values()}
+    names = (*_TEAM, UNIVERSAL)
+    return {name: read_agent((folder / f"{name}.md").read_bytes(), f"{name}.md", tools=TOOLS) for name in names}
 
 
-def _parse(file: Traversable) -> Agent:
-    # The package's own import would be a cycle: the tools know the providers, and nothing of agents.
-    from codelab.agent.tools import TOOLS
-
-    text = file.read_text(encoding="utf-8")
-    parts = re.fullmatch(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL)
-    if parts is None:
-        raise StartError(f"{file.name}: front matter between two lines of --- is expected.")
+def _read_folder(folder: Path) -> dict[str, Agent]:
+    """Read every file in a folder whose name ends with ``.md``; hidden ones and folders are left out."""
+    agents: dict[str, Agent] = {}
+    path = folder
     try:
-        raw: Any = yaml.safe_load(parts.group(1))
-        matter = msgspec.convert(raw, _FrontMatter)
-        rules = {tool: re.compile(pattern) for tool, pattern in matter.path_rules.items()}
-    except (yaml.YAMLError, msgspec.ValidationError, re.error) as error:
-        raise StartError(f"{file.name}: {' '.join(str(error).split())}") from None
-    if unknown := sorted(set(matter.tools) - set(TOOLS)):
-        raise StartError(f"{file.name}: unknown tools {', '.join(unknown)}.")
-    return Agent(
-        name=matter.name,
-        title=matter.title,
-        description=matter.description,
-        tools=matter.tools,
-        path_rules=rules,
-        temperature=matter.temperature,
-        prompt=parts.group(2).strip(),
-        file=file.name,
-        model=matter.model,
-    )
+        for path in sorted(folder.iterdir()):
+            if path.suffix != ".md" or path.name.startswith(".") or path.is_dir():
+                continue
+            agent = read_agent(path.read_bytes(), f"{VARIABLE}: {path}", tools=TOOLS)
+            if (other := agents.get(agent.name)) is not None:
+                defined = other.file.removeprefix(f"{VARIABLE}: ")
+                raise StartError(f"{agent.file}, line {agent.line}: the agent {agent.name} is in {defined} already.")
+            agents[agent.name] = agent
+    except OSError as error:
+        raise StartError(f"{VARIABLE}: {path} cannot be read: {error.strerror or error}.") from None
+    return agents

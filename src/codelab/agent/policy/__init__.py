@@ -9,7 +9,7 @@ from codelab.agent.policy.decision import Decision, Policy, Step
 from codelab.agent.policy.file import RuleError, load_rules, read_rule
 from codelab.agent.policy.granting import NotGrantable, exact_rule
 from codelab.agent.policy.matching import matches
-from codelab.agent.policy.rules import BUILT_IN, Effect, Layer, Rule
+from codelab.agent.policy.rules import BUILT_IN, Effect, Layer, Rule, built_in_rules
 
 __all__ = (
     "BUILT_IN",
@@ -21,6 +21,7 @@ __all__ = (
     "Rule",
     "RuleError",
     "Step",
+    "built_in_rules",
     "exact_rule",
     "load_rules",
     "matches",

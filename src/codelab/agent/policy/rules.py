@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-__all__ = ("BUILT_IN", "CHANGES_FILES", "Effect", "Layer", "Rule")
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ("BUILT_IN", "CHANGES_FILES", "Effect", "Layer", "Rule", "built_in_rules")
 
 Effect = Literal["allow", "ask", "deny"]
 #: Where a rule comes from, in the order in which the layers are read.
@@ -61,3 +64,11 @@ BUILT_IN: tuple[Rule, ...] = (
     ),
     Rule(tool="execute_command", agent="ask", effect="deny", reason="The agent ask never runs commands"),
 )
+
+
+def built_in_rules(agents: Collection[str]) -> tuple[Rule, ...]:
+    """Return those rules for an installation; ``agents`` are those whose definition is ours.
+
+    What is about one agent holds for our definition of it: an operator's own says by its tools what it may do.
+    """
+    return tuple(rule for rule in BUILT_IN if rule.agent == "*" or rule.agent in agents)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from asyncio import Future
+    from collections.abc import AsyncGenerator, Callable
 
 __all__ = (
     "ChatMessage",
@@ -21,6 +22,7 @@ __all__ = (
     "ModelClient",
     "ModelError",
     "ModelRequest",
+    "Pace",
     "ReasoningDelta",
     "ReasoningPart",
     "TextDelta",
@@ -144,6 +146,8 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
 
 
 Delta: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | Usage | Finish
+#: Tells what to wait for before more is read of an answer, None where it is read at once.
+Pace: TypeAlias = "Callable[[], Future[None] | None]"
 
 
 class ModelError(Exception):
@@ -171,9 +175,10 @@ class ModelClient(Protocol):
 
     name: str
 
-    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
+    def stream(self, request: ModelRequest, pace: Pace | None = None) -> AsyncGenerator[Delta, None]:
         """Stream the answer: text, reasoning and fragments of calls, ``Usage`` whenever it is told, one ``Finish``.
 
+        What ``pace`` returns is waited for before each read of the connection.
         It is an async generator; closing it or cancelling the task that waits for it aborts the upstream call at once.
         Raises ``ModelError``; deltas before it were part of an answer that is not complete.
         """

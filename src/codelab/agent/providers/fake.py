@@ -18,6 +18,8 @@ from codelab.agent.providers.fake_script import answer
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from codelab.agent.providers.base import Pace
+
 __all__ = ("FakeClient",)
 
 _CHARACTERS_PER_TOKEN = 4
@@ -31,7 +33,7 @@ class FakeClient:
     def __init__(self, *, pace: float = 0.01) -> None:
         self._pace = pace
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
+    async def stream(self, request: ModelRequest, pace: Pace | None = None) -> AsyncGenerator[Delta, None]:  # noqa: ARG002 - it reads nothing
         """Stream thoughts and answer word by word and tool calls in fragments, as real models do."""
         reply = answer(request)
         written = len(reply.thought) + len(reply.text)

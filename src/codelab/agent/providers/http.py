@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from codelab.agent.providers.base import Delta, ModelError, ModelRequest
+    from codelab.agent.providers.base import Delta, ModelError, ModelRequest, Pace
 
 __all__ = ("Reader", "StreamingClient", "build_endpoint")
 
@@ -112,7 +112,7 @@ class StreamingClient(ABC):
     def _adapt(self, status: int, said: bytes, sent: bytes) -> bool:
         """Tell whether a refused request should be made once more, without what this server does not know."""
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
+    async def stream(self, request: ModelRequest, pace: Pace | None = None) -> AsyncGenerator[Delta, None]:
         """Stream the answer to ``request``, see ``ModelClient.stream``."""
         import aiohttp
 
@@ -122,6 +122,8 @@ class StreamingClient(ABC):
         try:
             response = await self._post(request)
             while not reader.done:
+                if pace is not None and (due := pace()) is not None:
+                    await due
                 block = await _read_block(response)
                 if not block:
                     break

@@ -8,9 +8,8 @@ from litestar import get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from codelab.agent.agents import load_agents
 from codelab.agent.routes.common import AgentRequest, Repeatable
-from codelab.agent.schemas import AgentInfo, AgentList, ContextAnswer, ModelList, SwitchRequest
+from codelab.agent.schemas import AgentList, ContextAnswer, ModelList, SwitchRequest
 from codelab.agent.sessions import SessionService
 from codelab.agent.turns import TurnService
 
@@ -18,10 +17,9 @@ __all__ = ("HANDLERS",)
 
 
 @get("/agents", summary="List the agents")
-async def list_agents() -> AgentList:
+async def list_agents(agents: NamedDependency[AgentList]) -> AgentList:
     """List the agents and their tools."""
-    agents = [AgentInfo.from_agent(agent) for agent in load_agents().values()]
-    return AgentList(agents=agents, total=len(agents))
+    return agents
 
 
 @get("/agents/{session_id:str}/current", summary="Which agent a session is with")

@@ -10,7 +10,7 @@ import msgspec
 from codelab.text import Input
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Row
 
@@ -93,3 +93,9 @@ class AgentList(msgspec.Struct):
 
     agents: list[AgentInfo]
     total: int
+
+    @classmethod
+    def of(cls, agents: Iterable[Agent]) -> Self:
+        """Make it from definitions."""
+        described = [AgentInfo.from_agent(agent) for agent in agents]
+        return cls(described, len(described))

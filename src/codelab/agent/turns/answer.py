@@ -143,6 +143,11 @@ class AnswerStream:
         self._offsets[kind] += len(text)
         return kind, offset, text
 
+    def due(self) -> asyncio.Future[None] | None:
+        """Return what to wait for before more is read of the model, see ``Pace``: else it would wait here."""
+        waits = self._busy and bool(self._parts) and self._first is not None and self._first.done()
+        return self._ticks.due() if waits else None
+
     def take(self) -> Delta:
         """Return as an event what is not written yet, see ``Source``; of text and thoughts that which came first."""
         kind, offset, text = self._take()

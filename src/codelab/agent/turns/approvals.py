@@ -10,10 +10,8 @@ import msgspec
 from codelab.agent.grants import make_grant
 from codelab.agent.idempotency import write_once
 from codelab.agent.ownership import PUBLIC_ID, require_session
-from codelab.agent.repository import approvals, claims, inbox, turns
+from codelab.agent.repository import approvals, inbox, turns
 from codelab.agent.schemas import AdminApproval, AdminApprovals, Approval
-from codelab.agent.turns.calls import UNKNOWN_OUTCOME
-from codelab.agent.turns.claims import unknown_outcome
 from codelab.agent.turns.deciding import (
     OverdueError,
     check_again,
@@ -22,18 +20,20 @@ from codelab.agent.turns.deciding import (
     check_edit,
     check_tool,
     decided_already,
+    find_agent,
 )
+from codelab.agent.turns.decisions import Decisions
 from codelab.agent.turns.expiry import is_overdue
 from codelab.db import now
 from codelab.errors import BadRequest, NotFound
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable
 
     from sqlalchemy import Row
 
-    from codelab.agent.agents import Agent
+    from codelab.agent.agents import Agents
     from codelab.agent.idempotency import Once
     from codelab.agent.policy import Policy
     from codelab.agent.schemas import GrantRequest
@@ -61,17 +61,16 @@ class ApprovalService:
         transitions: Transitions,
         calls: CallTransitions,
         runner: Runner,
-        agents: Mapping[str, Agent],
+        agents: Agents,
         policy: Policy,
         expiry: Expiry,
         *,
         rejects_for_messages: bool,
     ) -> None:
         self._database = database
-        self._transitions = transitions
         self._policy = policy
         self._calls = calls
-        self._runner = runner
+        self._decisions = Decisions(transitions, calls, runner)
         self._agents = agents
         self._expiry = expiry
         self._rejects = rejects_for_messages
@@ -97,7 +96,7 @@ class ApprovalService:
                 edit of a limit; or what was decided cannot be granted.
             NotFound: no such session of this person, or no such approval in it.
             Conflict: it was decided already, or its time is over; how it ended is in the problem's member ``approval``.
-                Or the policy has changed since it was asked, and denies it.
+                Or the policy or the agent has changed since it was asked, and denies it.
         """
         if decision == "reject" and grant is not None:
             raise BadRequest("grant: is not for reject", field="grant")
@@ -148,9 +147,9 @@ class ApprovalService:
         if decision != "reject":
             check_tool(row, foreign)
         if modified is not None:
-            arguments = check_edit(self._agents[row.agent], row, modified, policy, foreign)
+            arguments = check_edit(find_agent(self._agents, row), row, modified, policy, foreign)
         elif decision == "approve" and row.request_type != approvals.LIMIT:
-            check_again(self._agents[row.agent], row, arguments, policy, foreign)
+            check_again(find_agent(self._agents, row), row, arguments, policy, foreign)
         turn = await turns.find_active(tx.session, row.session_db_id)
         assert turn is not None
         given = None
@@ -167,7 +166,7 @@ class ApprovalService:
             feedback=feedback,
             arguments=canonical_json(arguments),
         )
-        await self._carry_out(tx, turn, row, status, decision, arguments, feedback, principal, offer=offer)
+        await self._decisions.carry_out(tx, turn, row, status, decision, arguments, feedback, principal, offer=offer)
         final = await approvals.find(tx.session, session.db_id, approval_id)
         assert final is not None
         return msgspec.structs.replace(Approval.from_row(final), grant=given)
@@ -183,57 +182,6 @@ class ApprovalService:
         except OverdueError as overdue:
             row = overdue.row
         raise await self._end(row)
-
-    async def _carry_out(
-        self,
-        tx: Transaction,
-        turn: Row[Any],
-        row: Row[Any],
-        status: str,
-        decision: str,
-        arguments: dict[str, Any],
-        feedback: str | None,
-        principal: Principal,
-        *,
-        offer: bool = True,
-    ) -> None:
-        await self._calls.tell_resolved(
-            tx,
-            turn,
-            row,
-            status,
-            decision,
-            arguments,
-            feedback=feedback,
-            decided_by=principal.subject,
-            client_id=principal.client_id,
-        )
-        if row.request_type == approvals.LIMIT:
-            await self._go_on_or_end(tx, turn, status, feedback)
-            return
-        call = await turns.find_call(tx.session, row.session_db_id, row.call_id)
-        assert call is not None
-        if status == "approved":
-            edited = decision == "edit" or call.edited
-            await turns.request_call(tx.session, call.db_id, canonical_json(arguments), edited=edited)
-            if row.request_type == UNKNOWN_OUTCOME:
-                await claims.offer_again(tx.session, call.db_id)
-            fresh = await turns.find_call(tx.session, row.session_db_id, row.call_id)
-            assert fresh is not None
-            if offer:
-                await self._calls.request(tx, turn, fresh, arguments, approval_id=row.request_id)
-                await self._runner.resume_when_answered(tx, turn)  # codelab does some calls itself, at once
-            return
-        if row.request_type == UNKNOWN_OUTCOME:
-            await self._calls.answer(tx, turn, call, "failed", error=unknown_outcome(feedback))
-        else:
-            result = {
-                "status": "rejected",
-                "tool_name": row.tool_name,
-                "feedback": feedback or "User rejected this operation",
-            }
-            await self._calls.answer(tx, turn, call, "rejected", result=result)
-        await self._runner.resume_when_answered(tx, turn)
 
     async def list_all(self, *, status: str | None, cursor: str | None, limit: int) -> AdminApprovals:
         """List everybody's approvals, of one status where one is named, the newest first, for an administrator.
@@ -269,7 +217,7 @@ class ApprovalService:
                 raise OverdueError(row)
             turn = await turns.find_active(tx.session, row.session_db_id)
             assert turn is not None
-            await self._reject(tx, turn, row, principal, feedback or "Rejected by an administrator")
+            await self._decisions.reject(tx, turn, row, principal, feedback or "Rejected by an administrator")
             final = await inbox.find_any(tx.session, approval_id)
             assert final is not None
             return AdminApproval.from_row(final)
@@ -292,22 +240,8 @@ class ApprovalService:
         for row in pending:
             turn = await turns.find_active(tx.session, session.db_id)
             if turn is not None and not is_overdue(row, now()):
-                await self._reject(tx, turn, row, principal, INSTEAD)
+                await self._decisions.reject(tx, turn, row, principal, INSTEAD)
         return bool(pending)
-
-    async def _reject(self, tx: Transaction, turn: Row[Any], row: Row[Any], by: Principal, feedback: str) -> None:
-        await approvals.resolve(
-            tx.session,
-            row.request_id,
-            status="rejected",
-            decision="reject",
-            decided_by=by.subject,
-            client_id=by.client_id,
-            feedback=feedback,
-            arguments=row.arguments,
-        )
-        arguments = msgspec.json.decode(row.arguments)
-        await self._carry_out(tx, turn, row, "rejected", "reject", arguments, feedback, by)
 
     async def _end(self, row: Row[Any]) -> Conflict:
         """End an approval whose time is over, and say so."""
@@ -315,13 +249,6 @@ class ApprovalService:
         async with self._database.read() as db:
             ended = await approvals.find(db, row.session_db_id, row.request_id)
         return decided_already(ended or row)
-
-    async def _go_on_or_end(self, tx: Transaction, turn: Row[Any], status: str, feedback: str | None) -> None:
-        if status == "approved":
-            await self._runner.resume_when_answered(tx, turn)
-            return
-        await self._transitions.cancel(tx, turn, feedback or "Stopped by the user at a limit")
-        tx.after_commit(lambda: self._runner.wake(turn.session_db_id))
 
     async def list_pending(self, principal: Principal, session_id: str) -> list[Approval]:
         """Return what waits for a person in a session, oldest first."""

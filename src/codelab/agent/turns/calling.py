@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from codelab.agent.providers import ModelError, TextDelta, Usage
-from codelab.agent.providers.retry import Attempts, Retry
+from codelab.agent.providers.retry import Attempts, Retry, RetryPolicy
 from codelab.agent.schemas import CallUsage
 from codelab.agent.turns.answer import Answer, AnswerStream, open_answer
 from codelab.agent.turns.lease import find_own
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
     from codelab.agent.providers import ModelClient, ModelRequest, Prices
-    from codelab.agent.providers.retry import RetryPolicy
     from codelab.agent.turns.lease import Lease
     from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
@@ -76,15 +75,16 @@ class ModelCaller:
         Raises:
             ModelError: no model gave a complete answer; what was said of it is in the log.
         """
-        return await self._ask(turn, request, lambda asked: self._stream(turn, agent, asked))
+        return await self._ask(turn, request, lambda asked: self._stream(turn, agent, asked), self._policy)
 
-    async def ask(self, turn: Row[Any], request: ModelRequest) -> Said:
-        """Return what a model says, whole; nothing of it goes into the log.
+    async def ask(self, turn: Row[Any], request: ModelRequest, *, again: bool = True) -> Said:
+        """Return what a model says, whole; nothing of it goes into the log. Without ``again`` it is asked once.
 
         Raises:
             ModelError: no model gave a complete answer.
         """
-        return await self._ask(turn, request, lambda asked: self._collect(turn, asked))
+        policy = self._policy if again else RetryPolicy()
+        return await self._ask(turn, request, lambda asked: self._collect(turn, asked), policy)
 
     async def _collect(self, turn: Row[Any], request: ModelRequest) -> Said:
         parts: list[str] = []
@@ -104,9 +104,11 @@ class ModelCaller:
             raise
         return Said("".join(parts), request.model, usage)
 
-    async def _ask(self, turn: Row[Any], request: ModelRequest, call: Callable[[ModelRequest], Awaitable[T]]) -> T:
+    async def _ask(
+        self, turn: Row[Any], request: ModelRequest, call: Callable[[ModelRequest], Awaitable[T]], policy: RetryPolicy
+    ) -> T:
         """Make a call until it succeeds or trying again is not safe any more."""
-        attempts = Attempts(self._policy, request.model)
+        attempts = Attempts(policy, request.model)
         while True:
             model = attempts.model
             try:
@@ -145,7 +147,7 @@ class ModelCaller:
         async def begin(message_id: str, kind: str, text: str) -> None:
             async def unit(tx: Transaction) -> None:
                 if await find_own(tx, turn.session_db_id, turn.id, self._owner) is not None:
-                    await self._transitions.begin_answer(
+                    await self._transitions.answers.begin(
                         tx,
                         turn,
                         agent=agent.name,
@@ -159,7 +161,7 @@ class ModelCaller:
 
         answer = AnswerStream(turn, self._ticks, begin)
         try:
-            async with open_answer(answer), contextlib.aclosing(self._client.stream(request)) as deltas:
+            async with open_answer(answer), contextlib.aclosing(self._client.stream(request, answer.due)) as deltas:
                 async for delta in deltas:
                     if isinstance(delta, Usage):
                         usage = self._count(request, delta)
@@ -188,7 +190,7 @@ class ModelCaller:
         if isinstance(error, ModelError):
             error.begun = begun
         if begun or usage is not None:
-            lost = self._database.write(lambda tx: self._transitions.count_lost(tx, turn, message_id, usage))
+            lost = self._database.write(lambda tx: self._transitions.answers.count_lost(tx, turn, message_id, usage))
             await asyncio.shield(lost)
 
 

@@ -11,7 +11,7 @@ from codelab.agent.ownership import require_session
 from codelab.agent.providers import ModelRequest, ToolSpec
 from codelab.agent.repository import summaries, turns
 from codelab.agent.schemas import ContextView
-from codelab.agent.tools import TOOLS
+from codelab.agent.tools import offer_tools
 from codelab.agent.turns import transcript
 from codelab.agent.turns.cutting import Cuts, measure
 from codelab.agent.turns.images import choose_images, name_images, read_images
@@ -22,7 +22,7 @@ from codelab.agent.turns.window import START, Position, Tail, fit, read_tail
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from codelab.agent.agents import Agent
+    from codelab.agent.agents import Agent, Agents
     from codelab.agent.mcp import Catalogue
     from codelab.agent.model_choice import Models
     from codelab.agent.providers import ChatMessage, Image
@@ -132,7 +132,7 @@ class ContextBuilder:
             context = _Context(
                 model=model,
                 prompt=transcript.system_prompt(agent, session.metadata_json.get("instructions")),
-                tools=(*(TOOLS[name] for name in agent.tools), *foreign.values()),
+                tools=(*offer_tools(agent.tools, agent.colleagues), *foreign.values()),
                 room=int(self._limits.input_tokens * self._ratios.of(model)),
                 summary=summary,
                 tail=Tail(turn_db_id, ()),
@@ -172,7 +172,7 @@ class ContextBuilder:
 class ContextService:
     """Show people what models see of their sessions."""
 
-    def __init__(self, database: Database, builder: ContextBuilder, agents: Mapping[str, Agent]) -> None:
+    def __init__(self, database: Database, builder: ContextBuilder, agents: Agents) -> None:
         self._database = database
         self._builder = builder
         self._agents = agents
@@ -183,4 +183,4 @@ class ContextService:
             session = await require_session(db, principal, session_id)
             turn = await turns.find_newest(db, session.db_id)
         key = 0 if turn is None else turn.db_id
-        return await self._builder.view(session, key, self._agents[session.current_agent])
+        return await self._builder.view(session, key, self._agents.find(session.current_agent))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
-    from codelab.agent.agents import Agent
+    from codelab.agent.agents import Agent, Agents
     from codelab.agent.mcp.tools import ForeignTool
     from codelab.agent.policy import Policy
 
@@ -29,6 +29,7 @@ __all__ = (
     "check_edit",
     "check_tool",
     "decided_already",
+    "find_agent",
 )
 
 
@@ -69,6 +70,13 @@ def check_decision(row: Row[Any] | None, decision: str, modified: dict[str, Any]
     if (decision == "edit") != (modified is not None):
         problem = "is required for edit" if decision == "edit" else "is for edit only"
         raise BadRequest(f"modified_arguments: {problem}", field="modified_arguments")
+
+
+def find_agent(agents: Agents, row: Row[Any]) -> Agent:
+    """Return the agent that asked, or raise ``Conflict`` where it is not here any more: nobody knows its rules."""
+    if row.agent not in agents:
+        raise Conflict(f"There is no agent {row.agent} here any more: this can only be rejected.", code="denied")
+    return agents[row.agent]
 
 
 def check_edit(

@@ -17,11 +17,9 @@ from codelab.agent.turns.lease import find_own
 from codelab.agent.turns.server_tools import switch_agent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sqlalchemy import Row
 
-    from codelab.agent.agents import Agent
+    from codelab.agent.agents import Agents
     from codelab.agent.log import EventLog
     from codelab.agent.model_choice import Models
     from codelab.agent.turns.calling import ModelCaller
@@ -55,7 +53,7 @@ class Router:
         self,
         database: Database,
         log: EventLog,
-        agents: Mapping[str, Agent],
+        agents: Agents,
         caller: ModelCaller,
         models: Models,
         lease: Lease,
@@ -71,7 +69,13 @@ class Router:
         self._by_model = by_model
 
     async def route(self, session: Row[Any], turn: Row[Any]) -> Row[Any]:
-        """Hand the request of a turn that begins to its agent; return the session as it is then."""
+        """Hand the request of a turn that begins to its agent; return the session as it is then.
+
+        A session whose agent is not here (any more) goes to the one that sessions begin with, also within a turn.
+        """
+        if session.current_agent not in self._agents:
+            first, reason = self._agents.first, f"There is no agent {session.current_agent} here"
+            session = await self._switch(session, turn, Route(first, "high", reason), "router")
         if turn.steps:
             return session
         async with self._database.peek() as db:
@@ -86,7 +90,9 @@ class Router:
             return session
         if route.agent == session.current_agent:
             return session
+        return await self._switch(session, turn, route, by)
 
+    async def _switch(self, session: Row[Any], turn: Row[Any], route: Route, by: str) -> Row[Any]:
         async def switch(tx: Transaction) -> Row[Any] | None:
             fresh = await sessions.find_by_key(tx.session, session.db_id)
             mine = await find_own(tx, session.db_id, turn.id, self._owner) is not None
@@ -123,7 +129,7 @@ class Router:
         )
         try:
             async with asyncio.timeout(SECONDS):
-                said = await self._caller.ask(turn, request)
+                said = await self._caller.ask(turn, request, again=False)
         except (ModelError, TimeoutError) as error:
             logger.info("keywords choose the agent, since no model did", extra={"reason": type(error).__name__})
             return None

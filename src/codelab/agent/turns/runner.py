@@ -18,11 +18,9 @@ from codelab.agent.turns.limits import add_seconds
 from codelab.db.faults import is_unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sqlalchemy import Row
 
-    from codelab.agent.agents import Agent
+    from codelab.agent.agents import Agents
     from codelab.agent.log import EventLog
     from codelab.agent.turns.calling import ModelCaller
     from codelab.agent.turns.context import ContextBuilder
@@ -48,7 +46,7 @@ class Runner:
         database: Database,
         log: EventLog,
         transitions: Transitions,
-        agents: Mapping[str, Agent],
+        agents: Agents,
         caller: ModelCaller,
         context: ContextBuilder,
         router: Router,
@@ -189,7 +187,7 @@ class Runner:
     async def _step(self, work: Work) -> None:
         began, turn = time.monotonic(), work.turn
         session = await self._router.route(work.session, turn)
-        agent = self._agents[session.current_agent]
+        agent = self._agents.find(session.current_agent)
         time_limit = asyncio.timeout(work.seconds)
         try:
             async with time_limit:

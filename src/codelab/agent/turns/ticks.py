@@ -20,7 +20,10 @@ __all__ = ("Source", "Ticks")
 PERIOD = 0.02
 #: Seconds for each stream of a tick, where that is more, until ``LONGEST`` are between two: when hundreds of models
 #: speak at once, fewer and larger events save more than they delay.
-FOR_EACH, LONGEST = 0.000125, 0.05
+FOR_EACH, LONGEST = 0.00025, 0.075
+#: Streams of a tick from which on models are read once for each tick, not whenever they have written a word: to wake
+#: up for each word costs more than all else that becomes of it.
+CROWD = 64
 
 
 class Source(Protocol):
@@ -47,6 +50,8 @@ class Ticks:
         self._log = log
         self._owner = owner
         self._waiting: list[Source] = []
+        self._last = 0
+        self._readers: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         self._hurried = asyncio.Event()
 
@@ -59,14 +64,43 @@ class Ticks:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain(), name="codelab-ticks")
 
+    def due(self) -> asyncio.Future[None] | None:
+        """Return what ends right before the next tick takes its text; None where few speak, who are read at once.
+
+        For who waits for a tick, or for the outcome of one and has more.
+        """
+        if self._last < CROWD:
+            return None
+        # One for each: a task that is cancelled cancels what it waits for.
+        due = asyncio.get_running_loop().create_future()
+        self._readers.append(due)
+        return due
+
     def hurry(self) -> None:
         """Let the next tick come at once: somebody waits for the end of an answer."""
         self._hurried.set()
 
     async def _drain(self) -> None:
+        try:
+            await self._tick_while_waiting()
+        finally:
+            self._last = 0
+            self._let_read()
+
+    def _let_read(self) -> None:
+        readers, self._readers = self._readers, []
+        for reader in readers:
+            if not reader.done():
+                reader.set_result(None)
+
+    async def _tick_while_waiting(self) -> None:
         while self._waiting:
+            next_tick = time.monotonic() + min(max(PERIOD, FOR_EACH * len(self._waiting)), LONGEST)
+            if self._readers:
+                self._let_read()
+                await asyncio.sleep(0)  # what has come goes with this tick
             sources, self._waiting = self._waiting, []
-            next_tick = time.monotonic() + min(max(PERIOD, FOR_EACH * len(sources)), LONGEST)
+            self._last = len(sources)
             batch = [(source, source.take()) for source in sources]
             try:
                 await self._commit([delta for _, delta in batch])

@@ -5,26 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from codelab.agent.grants import judge_calls
-from codelab.agent.providers import ReasoningBuffer, ReasoningDelta
-from codelab.agent.repository import approvals, events, messages, turns, usage
-from codelab.agent.schemas import CallUsage, TotalUsage
-from codelab.agent.turns.answer import REASONING
+from codelab.agent.repository import approvals, turns, usage
+from codelab.agent.schemas import TotalUsage
+from codelab.agent.turns.answers import AnswerTransitions, told_thoughts
 from codelab.agent.turns.calls import CallTransitions, unique_calls
 from codelab.agent.turns.limits import CONTINUE_TURN, Spent
 from codelab.agent.turns.server_tools import conclude, refuse_early_end
 from codelab.agent.turns.steering import has_steering
-from codelab.agent.turns.transcript import tool_calls_json
-from codelab.text import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
     from codelab.agent.policy import Policy
-    from codelab.agent.providers import ReasoningPart, ToolCall
     from codelab.agent.turns.answer import Answer
     from codelab.agent.turns.lease import Lease
     from codelab.agent.turns.limits import Reached, TurnLimits
@@ -34,7 +30,10 @@ __all__ = ("Transitions",)
 
 
 class Transitions:
-    """Change turns; every method is called inside a transaction and appends its own events."""
+    """Change turns and, with ``answers``, what models say in them.
+
+    Every method is called inside a transaction and appends its own events.
+    """
 
     def __init__(
         self,
@@ -46,6 +45,7 @@ class Transitions:
         limits: TurnLimits,
     ) -> None:
         self._log = log
+        self.answers = AnswerTransitions(log)
         self._calls = calls
         self._agents = agents
         self._policy = policy
@@ -70,36 +70,6 @@ class Transitions:
         data = {"turn_id": turn.id, "message_id": turn.message_id, "agent": session.current_agent}
         return ("turn.started", data)
 
-    async def begin_answer(
-        self,
-        tx: Transaction,
-        turn: Row[Any],
-        *,
-        agent: str,
-        model: str,
-        message_id: str,
-        first: tuple[str, str],
-        used: CallUsage | None,
-    ) -> None:
-        """Begin an answer with the first that is said or thought: the type of its event, and the text.
-
-        ``used`` is what was reported so far; it counts when the answer is cut off, also by a kill.
-        """
-        kind, text = first
-        delta = (kind, {"message_id": message_id, "offset": 0, "text": text})
-        last = await self._log.append(tx, turn.session_db_id, self._started(turn, agent, model, message_id), delta)
-        await self._add_answer(tx, turn, last - 1, agent, model, message_id)
-        if used is not None:
-            await messages.set_usage(tx.session, message_id, used)
-
-    async def count_lost(self, tx: Transaction, turn: Row[Any], message_id: str, used: CallUsage | None) -> None:
-        """Count a call that gave no answer: with its message where that still streams, else at once."""
-        status = await messages.find_status(tx.session, message_id)
-        if status is None:
-            await usage.add(tx.session, turn_db_id=turn.db_id, session_db_id=turn.session_db_id, usage=used)
-        elif status == "streaming" and used is not None:
-            await messages.set_usage(tx.session, message_id, used)
-
     async def complete_answer(
         self, tx: Transaction, session: Row[Any], turn: Row[Any], answer: Answer, seconds: float
     ) -> bool:
@@ -112,12 +82,7 @@ class Transitions:
         """
         calls = await unique_calls(tx, session.db_id, answer.calls)
         agent = answer.agent  # a person may have switched the session meanwhile
-        if not await self._end_answer(tx, answer, calls, seconds):  # one without text, of which nothing is written yet
-            last = await self._log.append(
-                tx, session.db_id, self._started(turn, agent, answer.model, answer.message_id)
-            )
-            await self._add_answer(tx, turn, last, agent, answer.model, answer.message_id)
-            await self._end_answer(tx, answer, calls, seconds)
+        await self.answers.write(tx, turn, answer, calls, seconds)
         foreign = await self._calls.foreign(tx, session.db_id) if calls else {}
         judged = await judge_calls(tx, self._policy, self._agents[agent], session, turn, calls, foreign)
         judged = refuse_early_end(calls, judged)
@@ -127,7 +92,7 @@ class Transitions:
             "agent": agent,
             "model": answer.model,
             "content": answer.text,
-            "reasoning": _told(answer.reasoning),
+            "reasoning": told_thoughts(answer.reasoning),
             "status": "completed",
             "tool_calls": [
                 {"call_id": call.id, "tool_name": call.name, "arguments": verdict.arguments}
@@ -211,33 +176,6 @@ class Transitions:
         await turns.end(tx.session, turn.db_id, "completed")
         await self._log.append(tx, turn.session_db_id, ("turn.completed", done))
 
-    async def interrupt_answer(self, tx: Transaction, turn: Row[Any]) -> bool:
-        """End an answer that was cut off: what was said stays, marked ``interrupted``, and no model sees it again.
-
-        Return whether there was one; what it used is added to the turn then.
-        """
-        row = await messages.find_streaming(tx.session, turn.session_db_id, turn.db_id)
-        if row is None:
-            return False
-        said, thought = _put_together(await events.said(tx.session, turn.session_db_id, row.id, row.seq))
-        reasoning = canonical_json(thought) if thought else None
-        await messages.complete(tx.session, row.id, status="interrupted", content=said, reasoning=reasoning)
-        used = CallUsage.from_row(row)
-        await usage.add(tx.session, turn_db_id=turn.db_id, session_db_id=turn.session_db_id, usage=used)
-        data = {
-            "message_id": row.id,
-            "turn_id": turn.id,
-            "agent": row.agent,
-            "model": row.model,
-            "content": said,
-            "reasoning": _told(thought),
-            "status": "interrupted",
-            "tool_calls": [],
-            "usage": used,
-        }
-        await self._log.append(tx, turn.session_db_id, ("message.completed", data), messages=1)
-        return True
-
     async def fail(self, tx: Transaction, turn: Row[Any], code: str, error: str) -> None:
         """End a turn that cannot go on; the session stays usable."""
         await self._close(tx, turn, f"The turn failed: {error}")
@@ -254,7 +192,7 @@ class Transitions:
 
     async def _close(self, tx: Transaction, turn: Row[Any], reason: str) -> None:
         """Leave nothing open: no answer that streams, no approval that waits, no call without a result."""
-        await self.interrupt_answer(tx, turn)
+        await self.answers.interrupt(tx, turn)
         rows = await approvals.list_pending(tx.session, turn.session_db_id)
         pending = {row.call_id: row for row in rows if row.turn_db_id == turn.db_id}
         for call in await turns.list_open_calls(tx.session, turn.db_id):
@@ -267,55 +205,3 @@ class Transitions:
     @staticmethod
     async def _used(tx: Transaction, turn: Row[Any]) -> TotalUsage | None:
         return TotalUsage.from_row(await usage.of_turn(tx.session, turn.db_id))
-
-    @staticmethod
-    def _started(turn: Row[Any], agent: str, model: str, message_id: str) -> tuple[str, dict[str, Any]]:
-        data = {"message_id": message_id, "turn_id": turn.id, "agent": agent, "model": model}
-        return ("message.started", data)
-
-    @staticmethod
-    async def _end_answer(tx: Transaction, answer: Answer, calls: Sequence[ToolCall], seconds: float) -> bool:
-        return await messages.complete(
-            tx.session,
-            answer.message_id,
-            status="completed",
-            content=answer.text,
-            usage=answer.usage,
-            tool_calls=tool_calls_json(calls),
-            reasoning=canonical_json(answer.reasoning) if answer.reasoning else None,
-            token_count=answer.usage.output_tokens if answer.usage else None,
-            duration_ms=round(seconds * 1000),
-        )
-
-    @staticmethod
-    async def _add_answer(tx: Transaction, turn: Row[Any], seq: int, agent: str, model: str, message_id: str) -> None:
-        await messages.add(
-            tx.session,
-            message_id=message_id,
-            session_db_id=turn.session_db_id,
-            turn_db_id=turn.db_id,
-            seq=seq,
-            role="assistant",
-            status="streaming",
-            agent=agent,
-            model=model[:255],
-        )
-
-
-def _told(reasoning: Sequence[ReasoningPart]) -> list[dict[str, Any]]:
-    """What clients are told of thoughts: the text; what only the provider can use stays here."""
-    return [{"at": part.at, "text": part.text} for part in reasoning if part.text]
-
-
-def _put_together(deltas: Sequence[tuple[str, str]]) -> tuple[str, tuple[ReasoningPart, ...]]:
-    """Make the text and the thoughts of an answer from its deltas in the log."""
-    said: list[str] = []
-    length = 0
-    thought = ReasoningBuffer()
-    for kind, text in deltas:
-        if kind == REASONING:
-            thought.add(ReasoningDelta(text), length)
-        else:
-            said.append(text)
-            length += len(text)
-    return "".join(said), thought.parts()

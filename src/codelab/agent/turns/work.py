@@ -69,7 +69,7 @@ class WorkFinder:
             if turn is None:
                 return None
             await self._transitions.start(tx, session, turn)
-        if await self._transitions.interrupt_answer(tx, turn):  # an earlier attempt was cut off
+        if await self._transitions.answers.interrupt(tx, turn):  # an earlier attempt was cut off
             turn = await turns.find_active(tx.session, session_db_id) or turn
         spent = Spent.of(turn)
         bounds = await self._limits.find_bounds(tx, turn.db_id, spent)

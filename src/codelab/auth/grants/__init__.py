@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from codelab.auth.clients import authenticate_client, check_grant
+from codelab.auth.clients import check_grant
 from codelab.auth.errors import OAuthError
 from codelab.auth.forms import read_client_credentials, require
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from codelab.auth.clients import KnownClients
     from codelab.auth.refusals import Refusals
     from codelab.auth.repository.clients import ClientRecord
     from codelab.auth.schemas import Origin, TokenAnswer
-    from codelab.db import Database
 
     #: Answers a request of a client that has proven itself and may use the grant.
     Grant: TypeAlias = Callable[[ClientRecord, dict[str, str], Origin], Awaitable[TokenAnswer]]
@@ -25,8 +25,8 @@ __all__ = ("Grant", "Grants")
 class Grants:
     """Answer token requests (RFC 6749 section 3.2); ``grants`` are those that this server has, by ``grant_type``."""
 
-    def __init__(self, database: Database, refusals: Refusals, grants: Mapping[str, Grant]) -> None:
-        self._database = database
+    def __init__(self, clients: KnownClients, refusals: Refusals, grants: Mapping[str, Grant]) -> None:
+        self._clients = clients
         self._refusals = refusals
         self._grants = grants
 
@@ -47,8 +47,8 @@ class Grants:
         grant = self._grants.get(grant_type)
         if grant is None:
             raise OAuthError(f"Grant type '{grant_type[:100]}' is not supported", code="unsupported_grant_type")
-        async with self._refusals.recorded(credentials.client_id, origin), self._database.peek() as session:
-            client = await authenticate_client(session, credentials)
+        async with self._refusals.recorded(credentials.client_id, origin):
+            client = await self._clients.authenticate(credentials)
         check_grant(client, grant_type)
         async with self._refusals.recorded(credentials.client_id, origin, grant_type):
             return await grant(client, fields, origin)

@@ -10,7 +10,7 @@ from codelab.auth.errors import OAuthError
 from codelab.auth.repository.clients import note_first_use
 from codelab.auth.repository.tokens import insert_refresh_token
 from codelab.auth.schemas import TokenAnswer
-from codelab.auth.tokens import hash_token
+from codelab.auth.tokens import hash_token, new_refresh_token
 from codelab.db import new_id
 
 if TYPE_CHECKING:
@@ -64,15 +64,20 @@ class Issuing:
         refresh_token: str | None,
         parent_jti_hash: str | None = None,
     ) -> None:
-        """Keep a refresh token, where there is one, and that the client is in use."""
+        """Keep a person's login with its refresh token, and that the client is in use.
+
+        A login without a refresh token is kept under one that nobody knows, for as long as its access token lives: so
+        it ends with all others of its person or client.
+        """
         if client.is_registered and client.last_used_at is None:
             await note_first_use(session, client.client_id, at)
-        if refresh_token is None:
+        if granted.user_id is None:
             return
+        lifetime = client.access_token_lifetime if refresh_token is None else client.refresh_token_lifetime
         await insert_refresh_token(
             session,
             id=new_id(),
-            jti_hash=hash_token(refresh_token),
+            jti_hash=hash_token(refresh_token or new_refresh_token()),
             family_id=granted.family_id,
             parent_jti_hash=parent_jti_hash,
             user_id=granted.user_id,
@@ -80,7 +85,7 @@ class Issuing:
             scope=granted.scope,
             resource=granted.resource,
             auth_time=granted.auth_time,
-            expires_at=at + timedelta(seconds=client.refresh_token_lifetime),
+            expires_at=at + timedelta(seconds=lifetime),
             revoked=False,
             created_at=at,
         )

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from codelab.auth.clients import grant_scope
 from codelab.auth.errors import OAuthError
 from codelab.auth.forms import require
-from codelab.auth.grants.issuing import Granted
+from codelab.auth.grants.issuing import Granted, refuse_grant
 from codelab.auth.passwords import MAX_PASSWORD_BYTES
+from codelab.auth.repository.clients import find_active_clients
 from codelab.auth.scopes import within_rights
 from codelab.auth.tokens import new_refresh_token
 
@@ -48,6 +49,9 @@ class PasswordGrant:
         refresh_token = new_refresh_token() if "refresh_token" in client.allowed_grant_types else None
 
         async def keep(session: AsyncSession, user: UserRecord, at: datetime) -> Granted:
+            # What ended the client's logins meanwhile did not see this one.
+            if not await find_active_clients(session, [client.client_id]):
+                raise refuse_grant("The client is disabled")
             allowed = within_rights(scope, is_admin=user.is_admin)
             granted = Granted(user_id=user.id, scope=allowed, resource=resource, auth_time=at)
             await self._issuing.keep(session, client, granted, at, refresh_token)

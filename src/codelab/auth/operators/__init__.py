@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codelab.auth.audit import Audit
+from codelab.auth.clients import KnownClients
 from codelab.auth.keys import KeyRing
 from codelab.auth.operators.clients import Clients
 from codelab.auth.operators.keys import Keys
 from codelab.auth.operators.trail import Trail
 from codelab.auth.operators.users import Users
 from codelab.auth.passwords import Passwords
+from codelab.auth.revocations import Revocations
 from codelab.auth.storage import SCHEMA
 from codelab.db import Database, parse_url
 
@@ -43,6 +45,7 @@ async def open_operators(settings: AuthSettings, db_wait: float) -> AsyncIterato
     """
     database = Database(parse_url(settings.db_url, SCHEMA.variable), SCHEMA)
     passwords = Passwords()
+    ended = Revocations(database)
     audit = Audit(database, settings.key_encryption_key_file)
     ring = KeyRing(database, settings.key_encryption_key_file, audit, settings.key_max_age)
     try:
@@ -52,8 +55,8 @@ async def open_operators(settings: AuthSettings, db_wait: float) -> AsyncIterato
         await audit.open()
         passwords.start()
         yield Operators(
-            users=Users(database, passwords, audit),
-            clients=Clients(database, audit, settings),
+            users=Users(database, passwords, audit, ended),
+            clients=Clients(database, KnownClients(database), audit, ended, settings),
             keys=Keys(database, audit, ring),
             trail=Trail(database),
         )

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.auth.audit import Audit, Event
+    from codelab.auth.clients import KnownClients
     from codelab.auth.operators.common import Actor
     from codelab.auth.repository.clients import ClientRow
+    from codelab.auth.revocations import Revocations
     from codelab.db import Database, Transaction
     from codelab.settings import AuthSettings
 
@@ -60,6 +62,7 @@ class WantedClient(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     name: str
     confidential: bool
     redirect_uris: list[str] = []
+    post_logout_redirect_uris: list[str] = []
     grants: list[str] = []
     scope: str | None = None
     secret: str | None = None
@@ -75,9 +78,13 @@ class NewClient(NamedTuple):
 class Clients:
     """Administer clients. One that is disabled, deleted or given a new secret loses what the old one opened."""
 
-    def __init__(self, database: Database, audit: Audit, settings: AuthSettings) -> None:
+    def __init__(
+        self, database: Database, known: KnownClients, audit: Audit, ended: Revocations, settings: AuthSettings
+    ) -> None:
         self._database = database
+        self._known = known
         self._audit = audit
+        self._ended = ended
         self._settings = settings
 
     async def list(self, limit: int, after: str = "") -> list[ClientView]:
@@ -118,6 +125,7 @@ class Clients:
                 default_scopes=" ".join(each for each in scope if each in DEFAULT) or " ".join(scope),
                 allowed_grant_types=grants,
                 redirect_uris=list(dict.fromkeys(wanted.redirect_uris)),
+                post_logout_redirect_uris=list(dict.fromkeys(wanted.post_logout_redirect_uris)),
                 is_registered=False,
                 access_token_lifetime=self._settings.access_token_lifetime,
                 refresh_token_lifetime=self._settings.refresh_token_lifetime,
@@ -222,7 +230,10 @@ class Clients:
                 self._record(session, event, actor, client_id, **told)
             return _view(await clients.find_client_row(session, client_id) or before)
 
-        return await self._database.write(unit)
+        client = await self._database.write(unit)
+        self._known.note()
+        self._ended.note()
+        return client
 
     def _record(self, session: AsyncSession, event: Event, actor: Actor, client_id: str, **data: Any) -> None:
         self._audit.record(session, event, actor.origin, user_id=None, client_id=client_id, **actor.said, **data)
@@ -242,9 +253,10 @@ def _check(wanted: WantedClient) -> tuple[list[str], list[str]]:
     if wanted.client_id.startswith(("https://", "http://")):
         raise BadRequest("client_id: a URL names a document that the client keeps itself", field="client_id")
     check_text(wanted.name, "name")
-    for uri in wanted.redirect_uris:
-        if (problem := describe_problem(uri)) is not None:
-            raise BadRequest(f"redirect_uri: {uri[:100]} {problem}", field="redirect_uris")
+    for field in ("redirect_uris", "post_logout_redirect_uris"):
+        for uri in getattr(wanted, field):
+            if (problem := describe_problem(uri)) is not None:
+                raise BadRequest(f"{field[:-1]}: {uri[:100]} {problem}", field=field)
     grants = _read_grants(wanted)
     scope = list(dict.fromkeys(wanted.scope.split())) if wanted.scope is not None else ALLOWED
     if unknown := [each for each in scope if each not in SCOPES]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from codelab.auth.operators.common import Actor
     from codelab.auth.passwords import Passwords
     from codelab.auth.repository.users import UserRow
+    from codelab.auth.revocations import Revocations
     from codelab.db import Database, Transaction
 
 __all__ = ("NewUser", "Users")
@@ -43,10 +44,11 @@ class NewUser(NamedTuple):
 class Users:
     """Administer people. Whoever is disabled, deleted or given another password is logged out everywhere."""
 
-    def __init__(self, database: Database, passwords: Passwords, audit: Audit) -> None:
+    def __init__(self, database: Database, passwords: Passwords, audit: Audit, ended: Revocations) -> None:
         self._database = database
         self._passwords = passwords
         self._audit = audit
+        self._ended = ended
 
     async def list(self, limit: int, after: str = "") -> list[UserView]:
         """List people by name, those whose names come after one."""
@@ -212,7 +214,9 @@ class Users:
                 self._record(session, event, actor, before.id, **told)
             return _view(await users.find_user_row(session, username) or before)
 
-        return await self._database.write(unit)
+        user = await self._database.write(unit)
+        self._ended.note()
+        return user
 
     def _record(self, session: AsyncSession, event: Event, actor: Actor, user_id: str, **data: Any) -> None:
         self._audit.record(session, event, actor.origin, user_id=user_id, client_id=None, **actor.said, **data)

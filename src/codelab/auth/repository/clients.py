@@ -26,6 +26,7 @@ __all__ = (
     "find_client",
     "find_client_row",
     "find_document_expiry",
+    "find_logout_uris",
     "insert_client_if_absent",
     "list_clients",
     "note_first_use",
@@ -66,6 +67,7 @@ class ClientRow(NamedTuple):
     default_scopes: str
     allowed_grant_types: list[str]
     redirect_uris: list[str]
+    post_logout_redirect_uris: list[str]
     access_token_lifetime: int
     refresh_token_lifetime: int
     created_at: datetime
@@ -137,6 +139,12 @@ async def find_document_expiry(session: AsyncSession, client_id: str) -> datetim
     """Return until when a client's document is good, None when it has none or is not known."""
     statement = select(_clients.c.document_expires_at).where(_clients.c.client_id == client_id)
     return cast("datetime | None", await session.scalar(statement))
+
+
+async def find_logout_uris(session: AsyncSession, client_id: str) -> list[str]:
+    """Return where a client may send browsers after signing out; nowhere when it is disabled."""
+    uris = _clients.c.post_logout_redirect_uris
+    return await session.scalar(select(uris).where(_clients.c.client_id == client_id, _clients.c.is_active)) or []
 
 
 async def list_clients(session: AsyncSession, limit: int, after: str) -> list[ClientRow]:

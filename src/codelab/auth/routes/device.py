@@ -41,7 +41,7 @@ class DevicePages:
             return self._ask_code(visit, browser)
         found = await self._devices.find(shown, browser, origin_of(visit))
         if found.device is None:
-            return self._ask_code(visit, browser, shown, wrong=not found.throttled, throttled=found.throttled)
+            return self._ask_code(visit, browser, shown, wrong=not found.wait, wait=found.wait)
         return self._front.show(
             visit,
             "device",
@@ -62,24 +62,27 @@ class DevicePages:
             return self._front.ask_who(visit, await self._read_purpose(urlencode({"user_code": shown})))
         found = await self._devices.find(shown, browser, origin_of(visit))
         if found.device is None:
-            return self._ask_code(visit, browser, shown, wrong=not found.throttled, throttled=found.throttled)
+            return self._ask_code(visit, browser, shown, wrong=not found.wait, wait=found.wait)
         allow = fields.get("decision") == "allow"
         if not await self._devices.decide(found.device, browser, origin_of(visit), allow=allow):
             return self._ask_code(visit, browser, shown, wrong=True)
         return self._front.show(visit, "device_done", allowed=allow, client=found.device.client_name)
 
     def _ask_code(
-        self, visit: Visit, browser: BrowserRecord, shown: str = "", *, wrong: bool = False, throttled: bool = False
+        self, visit: Visit, browser: BrowserRecord, shown: str = "", *, wrong: bool = False, wait: int = 0
     ) -> Page:
-        return self._front.show(
+        page = self._front.show(
             visit,
             "device_code",
-            status=429 if throttled else 400 if wrong else 200,
+            status=429 if wait else 400 if wrong else 200,
             user_code=shown[:20],
             wrong=wrong,
-            throttled=throttled,
+            throttled=wait > 0,
             username=browser.username,
         )
+        if wait:
+            page.headers["Retry-After"] = str(wait)
+        return page
 
     @staticmethod
     async def _read_purpose(query: str) -> Purpose:

@@ -10,6 +10,7 @@ __all__ = ("COMMANDS", "audit")
 
 #: Command to the module and the name in it, and the line that ``--help`` shows.
 COMMANDS = {
+    "tail": ("codelab.cli.audit.tail", "tail", "Show the newest rows, and go on with --follow."),
     "verify": ("codelab.cli.audit.verify", "verify", "Prove that no row was changed, removed, moved or put in."),
     "export": ("codelab.cli.audit.export", "export", "Write the rows as JSON, one a line."),
 }

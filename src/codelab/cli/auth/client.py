@@ -41,6 +41,12 @@ def client() -> None:
 @click.option("--public/--confidential", default=None, help="Whether it can keep a secret; one has to be said.")
 @click.option("--redirect-uri", multiple=True, metavar="URI", help="Where browsers are sent back to; may be repeated.")
 @click.option(
+    "--post-logout-redirect-uri",
+    multiple=True,
+    metavar="URI",
+    help="Where browsers may be sent after signing out; may be repeated.",
+)
+@click.option(
     "--grant",
     multiple=True,
     type=click.Choice(tuple(GRANTS)),
@@ -54,6 +60,7 @@ def create(
     client_id: str,
     name: str,
     redirect_uri: tuple[str, ...],
+    post_logout_redirect_uri: tuple[str, ...],
     grant: tuple[str, ...],
     scope: str | None,
     env_file: Path | None,
@@ -80,6 +87,7 @@ def create(
             name=name,
             confidential=not public,
             redirect_uris=list(redirect_uri),
+            post_logout_redirect_uris=list(post_logout_redirect_uri),
             grants=list(grant),
             scope=scope,
             secret=read_secret(from_stdin=secret_stdin),

@@ -94,7 +94,7 @@ def show(report: Report, title: str, document: dict[str, Any], secret: tuple[str
     """Tell of one thing, and a secret that was made; it is shown only here."""
     report.line(title, "bold")
     for name, value in document.items():
-        report.line(f"  {name:<22}{_text(value)}")
+        report.line(f"  {name:<27}{_text(value)}")
     if secret is not None and secret[1] is not None:
         report.line(f"The {secret[0]}, shown only this once: {secret[1]}", "yellow")
         document = document | {secret[0]: secret[1]}

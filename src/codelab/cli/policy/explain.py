@@ -86,13 +86,16 @@ def explain(
 def _judge(
     agent: str, tool: str, arguments: dict[str, Any], policy_file: Path | None, env_file: Path | None
 ) -> Explanation:
+    from codelab.agent.agents import load_agents
     from codelab.agent.policies import explain_call, read_policy
 
+    settings = load_settings(env_file).agent
+    agents = load_agents(settings.agents_dir, multi=settings.multi_agent_mode)
     if policy_file is not None:
-        policy = read_policy(policy_file, "--file")
+        policy = read_policy(policy_file, agents, "--file")
     else:
-        policy = read_policy(load_settings(env_file).agent.policy_file)
-    return explain_call(policy, agent, tool, arguments)
+        policy = read_policy(settings.policy_file, agents)
+    return explain_call(policy, agents, agent, tool, arguments)
 
 
 def _read(arguments: str) -> dict[str, Any]:
