@@ -10,9 +10,9 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Literal
 
 from codelab.agent.repository.audit import AUDIT
+from codelab.audit_trail import ChainedTrail
 from codelab.db import new_id, now
-from codelab.db.chain import Chain, ChainKey
-from codelab.key_file import open_key_file
+from codelab.db.chain import ChainKey
 from codelab.text import canonical_json, scrub
 
 if TYPE_CHECKING:
@@ -53,30 +53,11 @@ def chain_key(key: OctKey) -> ChainKey:
     return ChainKey(key.raw_value, "agent.audit")
 
 
-class AuditTrail:
-    """Write the audit trail; ``open`` comes first, once."""
+class AuditTrail(ChainedTrail):
+    """Write the audit trail."""
 
     def __init__(self, database: Database, key_file: Path) -> None:
-        self._database = database
-        self._key_file = key_file
-        self._chain: Chain | None = None
-
-    async def open(self) -> None:
-        """Read the key, or make it; begin the chain where there is none, or an epoch of it where the key is new.
-
-        Raises:
-            StartError: the key file can be neither read nor made.
-        """
-        chain = Chain(AUDIT, chain_key(open_key_file(self._key_file)))
-        await self._database.write(lambda tx: chain.open(tx.session))
-        self._chain = chain
-
-    @property
-    def chain(self) -> Chain:
-        """The chain over the rows."""
-        if self._chain is None:
-            raise RuntimeError("the audit trail is not open")
-        return self._chain
+        super().__init__(database, key_file, AUDIT, chain_key)
 
     def record(
         self,

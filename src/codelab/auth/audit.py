@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from codelab.audit_trail import ChainedTrail
 from codelab.auth.repository import audit
 from codelab.db import new_id, now
-from codelab.db.chain import Chain, ChainKey
-from codelab.key_file import open_key_file
+from codelab.db.chain import ChainKey
 from codelab.text import scrub
 
 if TYPE_CHECKING:
@@ -83,30 +83,11 @@ def chain_key(key: OctKey) -> ChainKey:
     return ChainKey(key.raw_value, "auth.audit")
 
 
-class Audit:
-    """Write the audit trail; ``open`` comes first, once."""
+class Audit(ChainedTrail):
+    """Write the audit trail."""
 
     def __init__(self, database: Database, key_file: Path) -> None:
-        self._database = database
-        self._key_file = key_file
-        self._chain: Chain | None = None
-
-    async def open(self) -> None:
-        """Read the key, or make it; begin the chain where there is none, or an epoch of it where the key is new.
-
-        Raises:
-            StartError: the key file can be neither read nor made.
-        """
-        chain = Chain(audit.AUDIT, chain_key(open_key_file(self._key_file)))
-        await self._database.write(lambda transaction: chain.open(transaction.session))
-        self._chain = chain
-
-    @property
-    def chain(self) -> Chain:
-        """The chain over the rows."""
-        if self._chain is None:
-            raise RuntimeError("the audit trail is not open")
-        return self._chain
+        super().__init__(database, key_file, audit.AUDIT, chain_key)
 
     def record(
         self,
