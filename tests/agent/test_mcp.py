@@ -285,6 +285,10 @@ async def test_servers_are_added_listed_and_taken_away(
                 "nobody": "http://127.0.0.1:1/mcp",
             }.items()
         }
+        body = {"name": "second", "url": remote.url}
+        first = await ada.http.post(url, json=body, headers={"Idempotency-Key": "k1"})
+        await ada.http.delete(f"{url}/{first.json()['id']}")
+        repeated = await ada.http.post(url, json=body, headers={"Idempotency-Key": "k1"})
         strangers = [(await bob.http.get(url)).status_code, (await add(bob, session, remote)).status_code]
         listed = await ada.http.get(url)
         reader = await running.person("ada", "api:read api:write")
@@ -304,6 +308,8 @@ async def test_servers_are_added_listed_and_taken_away(
     assert made.json()["has_headers"] is True
     assert remote.tokens == {SECRET, None}
     assert again.json()["code"] == "mcp_name_taken"
+    assert (first.status_code, repeated.content) == (201, first.content)
+    assert repeated.headers["Idempotent-Replayed"] == "true"
     assert refused == dict.fromkeys(refused, "mcp_url_refused") | {"nobody": "mcp_unreachable"}
     assert strangers == [404, 404]
     assert undecided.status_code == 403

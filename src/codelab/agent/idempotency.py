@@ -23,10 +23,12 @@ from codelab.text import canonical_json
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from sqlalchemy import Row
+
     from codelab.db import Database, Transaction
     from codelab.identity import Principal
 
-__all__ = ("HEADER", "KEPT", "Once", "read_key", "write_once")
+__all__ = ("HEADER", "KEPT", "Once", "find_kept", "read_key", "write_once")
 
 T = TypeVar("T")
 
@@ -100,15 +102,38 @@ async def write_once(
     if row is None:
         fresh: T = result
         return fresh
-    if row.digest != digest:  # refused here and not in the unit, whose failure would send its whole batch back
+    # Refused here and not in the unit, whose failure would send its whole batch back.
+    replayed: T = _replay(row, digest, once, kind)
+    return replayed
+
+
+async def find_kept(
+    database: Database, once: Once | None, principal: Principal, route: tuple[str, ...], values: Any, kind: type[T]
+) -> T | None:
+    """Return what was answered to the same key before, None where nothing was: for work that comes before the unit.
+
+    Raises:
+        Conflict: as ``write_once`` does.
+    """
+    if once is None:
+        return None
+    async with database.peek() as db:
+        row = await answers.find(db, principal.subject, _hash([*route, once.key]))
+    if row is None or row.created_at <= now() - KEPT:
+        return None
+    replayed: T = _replay(row, _hash(values), once, kind)
+    return replayed
+
+
+def _replay(row: Row[Any], digest: str, once: Once, kind: type[Any]) -> Any:
+    if row.digest != digest:
         detail = f"{HEADER}: this key came with another request before."
         raise Conflict(detail, code="idempotency_key_reused", field=HEADER)
     if not row.answer:
         detail = f"{HEADER}: this request was carried out before; its answer was too long to keep."
         raise Conflict(detail, code="answer_not_kept", field=HEADER)
     once.replayed = True
-    kept: T = msgspec.json.decode(row.answer, type=kind)
-    return kept
+    return msgspec.json.decode(row.answer, type=kind)
 
 
 def _hash(value: Any) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from codelab.agent.idempotency import find_kept, write_once
 from codelab.agent.mcp.catalogue import encode
 from codelab.agent.mcp.places import RefusedUrl, read_place
 from codelab.agent.mcp.remote import McpFailed, Place, list_tools
@@ -17,6 +20,7 @@ from codelab.errors import BadRequest, Conflict, NotFound
 
 if TYPE_CHECKING:
     from codelab.agent.audit import AuditTrail, Event
+    from codelab.agent.idempotency import Once
     from codelab.agent.mcp.catalogue import Catalogue
     from codelab.agent.mcp.sealing import Sealer
     from codelab.agent.schemas.mcp import NewMcpServer
@@ -37,7 +41,9 @@ class McpService:
         self._catalogue = catalogue
         self._sealer = sealer
 
-    async def add(self, principal: Principal, session_id: str, new: NewMcpServer) -> McpServerInfo:
+    async def add(
+        self, principal: Principal, session_id: str, new: NewMcpServer, once: Once | None = None
+    ) -> McpServerInfo:
         """Add a server that answers, with the tools that it offers now.
 
         Raises:
@@ -47,8 +53,13 @@ class McpService:
         """
         async with self._database.peek() as db:  # nobody else's session makes this server ask around
             session = await require_session(db, principal, session_id)
-            if len(await rows.list_servers(db, session.db_id)) >= MAX_SERVERS:
-                raise _too_many()
+            others = await rows.list_servers(db, session.db_id)
+        route, values = ("mcp-servers", session_id), msgspec.to_builtins(new)
+        kept = await find_kept(self._database, once, principal, route, values, McpServerInfo)
+        if kept is not None:
+            return kept
+        if len(others) >= MAX_SERVERS:
+            raise _too_many()
         try:
             read_place(new.url, self._catalogue.allowed)
         except RefusedUrl as error:
@@ -83,7 +94,7 @@ class McpService:
             assert row is not None
             return McpServerInfo.from_row(row)
 
-        return await self._database.write(unit)
+        return await write_once(self._database, once, principal, route, values, unit, McpServerInfo)
 
     async def list(self, principal: Principal, session_id: str) -> McpServerList:
         """List the servers of a session.

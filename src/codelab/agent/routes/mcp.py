@@ -7,13 +7,18 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from codelab.agent.mcp import McpService
-from codelab.agent.routes.common import AgentRequest
+from codelab.agent.routes.common import AgentRequest, Repeatable
 from codelab.agent.schemas.mcp import McpServerInfo, McpServerList, NewMcpServer
 
 __all__ = ("HANDLERS",)
 
 
-@post("/sessions/{session_id:str}/mcp-servers", opt={"scope": "approvals:decide"}, summary="Add an MCP server")
+@post(
+    "/sessions/{session_id:str}/mcp-servers",
+    opt={"scope": "approvals:decide"},
+    operation_class=Repeatable,
+    summary="Add an MCP server",
+)
 async def add_mcp_server(
     session_id: FromPath[str],
     data: JSONBody[NewMcpServer],
@@ -21,7 +26,7 @@ async def add_mcp_server(
     mcp: NamedDependency[McpService],
 ) -> McpServerInfo:
     """Give a session the tools of an MCP server."""
-    return await mcp.add(request.principal, session_id, data)
+    return await mcp.add(request.principal, session_id, data, request.once)
 
 
 @get("/sessions/{session_id:str}/mcp-servers", summary="The MCP servers of a session")
