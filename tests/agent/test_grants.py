@@ -373,3 +373,19 @@ def test_only_what_is_written_plainly_can_be_granted() -> None:
     ):
         with pytest.raises(NotGrantable):
             exact_rule(tool, arguments)
+
+
+async def test_the_session_denies_what_was_granted(talk: Talk) -> None:
+    """A rule of the session that denies is not lifted by a grant either, and takes none of its uses."""
+    given = await talk.grant("execute_command", RM, scope="times", times=2)
+    rule = {"tool": "execute_command", "command": "rm", "effect": "deny", "reason": "No"}
+    changed = await talk.ada.http.put(f"/api/v1/sessions/{talk.session}/policy", json={"rules": [rule]})
+    talk.model.play(calls_answer(call("execute_command", RM, id="late")))
+    talk.model.play(text_answer("Well."))
+    accepted = await talk.ada.say(talk.session, "go")
+    denied = last(await talk.ada.until(talk.session, "turn.completed", after=accepted["seq"]), "tool.completed")
+    listed = (await talk.ada.http.get("/api/v1/grants")).json()["grants"]
+
+    assert changed.status_code == 200, changed.text
+    assert (denied["status"], denied["error"]) == ("denied", "No")
+    assert [grant["uses"] for grant in listed] == [given["uses"]] == [0]
