@@ -112,7 +112,7 @@ class TestRefusals:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
 
-        assert process.returncode == 130
+        assert process.returncode == 130, errors
         assert all("trying again" in line for line in errors.splitlines())
 
     def test_a_port_in_use(self, tmp_path: Path) -> None:

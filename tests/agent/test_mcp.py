@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from codelab.agent.mcp.worker import AT_ONCE
 from tests.agent.providers.upstream import text_answer
 from tests.agent.transcripts import END, call, calls_answer, last
+from tests.agent.witness import Witness
 from tests.support.mcp import ADD, McpServer, run_mcp_server, tool
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.agent.conftest import Serve
     from tests.agent.providers.upstream import Upstream
+    from tests.support.databases import DatabaseUrls
     from tests.support.server import Event, Person, Running
 
 SECRET = "Bearer kT7-not-for-logs"
@@ -28,6 +31,13 @@ async def remote() -> AsyncIterator[McpServer]:
     """An MCP server."""
     async with run_mcp_server() as server:
         yield server
+
+
+@pytest.fixture
+async def witness(migrated: DatabaseUrls) -> AsyncIterator[Witness]:
+    """A second program at the database."""
+    async with Witness.at(migrated) as witness:
+        yield witness
 
 
 @pytest.fixture
@@ -228,6 +238,60 @@ async def test_a_call_outlives_the_process_that_made_it(
     assert len(remote.calls) == 2
     assert completed(events)["hang"]["result"] == "at last"
     assert [e.data["attempt"] for e in events if e.type == "tool.claimed"] == [1, 2]
+
+
+async def test_a_call_waits_for_a_database_that_is_away(
+    serve: Serve,
+    settings: dict[str, Any],
+    remote: McpServer,
+    model: Upstream,
+    witness: Witness,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody else would look for a call that may run and is not marked yet: it is marked when that can be done."""
+    model.play(calls_answer(call("mcp__sums__add", {"a": 1, "b": 2}, id="sum")))
+    model.play(text_answer("Three."))
+    async with serve(**settings, db_statement_timeout=0.2) as running:
+        ada, session = await ready(running, remote)
+        slots = running.app.state.agent._mcp_worker._slots
+        for _ in range(AT_ONCE):
+            await slots.acquire()
+        await ada.say(session, "add")
+        await ada.events(session, lambda event: event.type == "message.completed")
+        async with asyncio.timeout(30):
+            while not running.app.state.agent.mcp.queue.running:
+                await asyncio.sleep(0.01)
+        async with witness.no_calls_written(), asyncio.timeout(30):
+            slots.release()
+            while "waits for the database" not in caplog.text:
+                await asyncio.sleep(0.01)
+            assert remote.calls == []
+        events = await ada.until(session, *END)
+
+    assert completed(events)["sum"]["result"] == "3"
+    assert len(remote.calls) == 1
+
+
+async def test_a_call_that_is_not_allowed_after_a_restart_ends(
+    serve: Serve, settings: dict[str, Any], remote: McpServer, model: Upstream, witness: Witness
+) -> None:
+    """A call that the last process left before it made it is answered, where no server is allowed any more too."""
+    remote.tools = [tool("hang")]
+    model.play(calls_answer(call("mcp__sums__hang", {}, id="hang")))
+    model.play(text_answer("Without it, then."))
+    async with serve(**settings) as running:
+        ada, session = await ready(running, remote)
+        await ada.say(session, "go")
+        await asyncio.wait_for(remote.called.wait(), 20)
+    await witness.change("UPDATE tool_calls SET claimed_by = NULL, claimed_at = NULL")
+    async with serve(**settings | {"mcp_allowed_hosts": ()}) as running:
+        ada = await running.person()
+        events = await ada.until(session, *END)
+
+    assert completed(events)["hang"]["status"] == "failed"
+    assert "is not allowed now" in completed(events)["hang"]["error"]
+    assert last(events, "turn.completed")
+    assert len(remote.calls) == 1
 
 
 async def test_an_approval_is_about_the_tool_that_was_asked_about(

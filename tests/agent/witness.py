@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import asyncpg
@@ -145,6 +146,20 @@ class Witness:
             while not await self.rows(query):
                 await self.rows("SELECT pg_stat_clear_snapshot()")  # a transaction sees one state of the activity
                 await asyncio.sleep(0.01)
+
+    @asynccontextmanager
+    async def no_calls_written(self) -> AsyncIterator[None]:
+        """Let no call of a tool be written: SQLite's write lock, or a lock of PostgreSQL's table."""
+        if self._path is None:
+            async with self._postgres.transaction():
+                await self._postgres.execute("LOCK TABLE tool_calls IN EXCLUSIVE MODE")
+                yield
+            return
+        connect = partial(sqlite3.connect, isolation_level=None, timeout=30, check_same_thread=False)
+        with closing(connect(self._path)) as connection:
+            await asyncio.to_thread(connection.execute, "BEGIN IMMEDIATE")  # who has the lock may be this event loop
+            yield
+            connection.execute("ROLLBACK")
 
     @asynccontextmanager
     async def lock(self, seconds: float) -> AsyncIterator[None]:

@@ -44,11 +44,6 @@ class Catalogue:
         #: When (monotonic seconds) a server was asked last by this process.
         self._asked: dict[int, float] = {}
 
-    @property
-    def enabled(self) -> bool:
-        """Tell whether any server may be asked at all."""
-        return bool(self.allowed)
-
     async def of_session(self, db: AsyncSession, session_db_id: int) -> Mapping[str, ForeignTool]:
         """Return the tools of a session by name."""
         if not self.allowed:

@@ -35,9 +35,11 @@ logger = logging.getLogger(__name__)
 
 #: Calls that are made at once.
 AT_ONCE = 64
+#: Seconds between two tries to mark a call while the database is away.
+AGAIN = 0.5
 #: What no client can call itself.
 SERVER = "server:"
-GONE = "The tool {} is not there any more: its MCP server was removed, or does not offer it now."
+GONE = "The tool {} is not there any more: its MCP server was removed, is not allowed now, or does not offer it."
 UNKNOWN = " Nobody knows whether it did something. Look before you repeat it."
 
 
@@ -81,9 +83,10 @@ class Worker:
         self._loop: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin, also with the calls that an earlier process left before it made them."""
-        if not self._catalogue.enabled:
-            return
+        """Begin, also with the calls that an earlier process left before it made them.
+
+        Where no server is allowed any more those end as failed, as every turn has to go on.
+        """
         async with self._database.read() as db:
             for call_db_id in await rows.list_waiting_calls(db, MCP):
                 self._queue.put(call_db_id)
@@ -106,7 +109,7 @@ class Worker:
     async def _run(self, call_db_id: int) -> None:
         try:
             async with self._slots:
-                work = await self._database.write(lambda tx: self._take(tx, call_db_id))
+                work = await self._mark(call_db_id)
                 if work is not None:
                     await self._make(work)
         except Exception as error:
@@ -117,6 +120,20 @@ class Worker:
                 logger.exception("a call of an MCP tool failed in a way that nobody expected")
         finally:
             self._queue.running.pop(call_db_id, None)
+
+    async def _mark(self, call_db_id: int) -> _Work | None:
+        """Mark a call as ours, however long the database is away: nobody else would look for it again.
+
+        One whose commit told nothing but was made is of unknown outcome after the grace.
+        """
+        while True:
+            try:
+                return await self._database.write(lambda tx: self._take(tx, call_db_id))
+            except Exception as error:
+                if not is_unavailable(error):
+                    raise
+                logger.warning("a call of an MCP tool waits for the database: %s", type(error).__name__)
+            await asyncio.sleep(AGAIN)
 
     async def _take(self, tx: Transaction, call_db_id: int) -> _Work | None:
         call = await rows.find_waiting_call(tx.session, call_db_id)
