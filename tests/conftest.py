@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import shutil
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--soak``, where what depends on chance is tried more often and sizes are larger, and ``--seed``."""
     parser.addoption("--soak", action="store_true", help="try what depends on chance more often (minutes, not seconds)")
     parser.addoption("--seed", type=int, help="the seed of what depends on chance; a failure prints the one it had")
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start be interrupted: who runs the tests in the background tells all to ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

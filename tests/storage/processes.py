@@ -27,17 +27,12 @@ _LIMITED = (
     " from codelab.cli import main; main()"
 )
 
-#: Who starts the tests in the background may have told all processes to ignore Ctrl-C.
-_INTERRUPTIBLE = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from codelab.cli import main; main()"
-)
-
 
 @contextmanager
 def running(*arguments: str, folder: Path, **environ: str) -> Iterator[subprocess.Popen[str]]:
     """Start ``codelab``; it is killed at the end if it still runs."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _INTERRUPTIBLE, *arguments],
+        [sys.executable, "-m", "codelab", *arguments],
         cwd=folder,
         env=clean_environ(folder, **environ),
         stdin=subprocess.DEVNULL,

@@ -248,10 +248,6 @@ class Database:
                 async with self.engine.connect() as connection:
                     encoding = str((await connection.execute(text("SHOW server_encoding"))).scalar_one())
             except (*FAILURES, ValueError) as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    # Ctrl-C in the instant of the refusal: a driver may have told of the refusal alone.
-                    raise asyncio.CancelledError from None
                 cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
                 cause = cause.__cause__ if isinstance(cause.__cause__, asyncpg.PostgresError) else cause
                 # A certificate that does not fit will not fit in a second either.
