@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from codelab.agent.providers import ReasoningBuffer, ReasoningDelta
 from codelab.agent.repository import events, messages, usage
 from codelab.agent.schemas import CallUsage
-from codelab.agent.turns.answer import REASONING
+from codelab.agent.turns.streaming import REASONING
 from codelab.agent.turns.transcript import tool_calls_json
 from codelab.text import canonical_json
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from codelab.agent.log import EventLog
     from codelab.agent.providers import ReasoningPart, ToolCall
-    from codelab.agent.turns.answer import Answer
+    from codelab.agent.turns.streaming import Answer
     from codelab.db import Transaction
 
 __all__ = ("AnswerTransitions", "told_thoughts")

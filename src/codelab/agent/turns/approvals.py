@@ -12,7 +12,7 @@ from codelab.agent.idempotency import write_once
 from codelab.agent.ownership import PUBLIC_ID, require_session
 from codelab.agent.repository import approvals, inbox, turns
 from codelab.agent.schemas import AdminApproval, AdminApprovals, Approval
-from codelab.agent.turns.deciding import (
+from codelab.agent.turns.decision_checks import (
     OverdueError,
     check_again,
     check_decision,

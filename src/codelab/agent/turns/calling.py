@@ -12,8 +12,8 @@ import msgspec
 from codelab.agent.providers import ModelError, TextDelta, Usage
 from codelab.agent.providers.retry import Attempts, Retry, RetryPolicy
 from codelab.agent.schemas import CallUsage
-from codelab.agent.turns.answer import Answer, AnswerStream, open_answer
 from codelab.agent.turns.lease import find_own
+from codelab.agent.turns.streaming import Answer, AnswerStream, open_answer
 from codelab.agent.turns.ticks import Ticks
 from codelab.db import new_id
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from codelab.agent.mcp.tools import ForeignTool
     from codelab.agent.policy import Policy
     from codelab.agent.providers import ToolCall
-    from codelab.agent.turns.answer import Answer
+    from codelab.agent.turns.streaming import Answer
     from codelab.db import Transaction
 
 __all__ = ("TOOL", "UNKNOWN_OUTCOME", "CallTransitions", "unique_calls")

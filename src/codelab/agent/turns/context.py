@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from codelab.agent.mcp import Catalogue
     from codelab.agent.model_choice import Models
     from codelab.agent.providers import ChatMessage, Image
-    from codelab.agent.turns.answer import Answer
+    from codelab.agent.turns.streaming import Answer
     from codelab.agent.turns.summary import Summariser
     from codelab.agent.turns.window import ContextLimits, Window
     from codelab.db import Database

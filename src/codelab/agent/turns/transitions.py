@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from codelab.agent.agents import Agent
     from codelab.agent.log import EventLog
     from codelab.agent.policy import Policy
-    from codelab.agent.turns.answer import Answer
     from codelab.agent.turns.lease import Lease
     from codelab.agent.turns.limits import Reached, TurnLimits
+    from codelab.agent.turns.streaming import Answer
     from codelab.db import Transaction
 
 __all__ = ("Transitions",)
