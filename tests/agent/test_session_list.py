@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from codelab.agent.repository import sessions
+from codelab.agent.repository import sessions, tables
 from tests.agent.transcripts import END
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ async def test_pages_have_every_session_once_in_order(running: Running, ada: Per
     ids = await add_sessions(running, ada, *(f"title {number}" for number in range(250)))
     database = running.app.state.agent.database
     async with database.read() as db:
-        at = await db.scalar(select(sessions.sessions.c.last_activity).where(sessions.sessions.c.id == "s100"))
+        at = await db.scalar(select(tables.sessions.c.last_activity).where(tables.sessions.c.id == "s100"))
     same = [f"s{number}" for number in range(100, 140)]
 
     async def unit(tx: Any) -> None:
         await tx.session.execute(
-            sessions.sessions.update().where(sessions.sessions.c.id.in_(same)).values(last_activity=at)
+            tables.sessions.update().where(tables.sessions.c.id.in_(same)).values(last_activity=at)
         )
 
     await database.write(unit)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event, select
 
 from codelab.agent.log import EventLog
-from codelab.agent.repository import events, sessions, turns
+from codelab.agent.repository import sessions, tables, turns
 from codelab.agent.turns.ticks import CROWD, Ticks
 from codelab.db import Database, new_id, now
 from codelab.text import canonical_json
@@ -60,8 +60,8 @@ class _Stream:
 
 async def _said(database: Database, key: int) -> list[tuple[int, str]]:
     async with database.read() as db:
-        query = select(events.events.c.seq, events.events.c.data).where(events.events.c.session_db_id == key)
-        return [(seq, data) for seq, data in await db.execute(query.order_by(events.events.c.seq))]
+        query = select(tables.events.c.seq, tables.events.c.data).where(tables.events.c.session_db_id == key)
+        return [(seq, data) for seq, data in await db.execute(query.order_by(tables.events.c.seq))]
 
 
 async def test_all_streams_share_a_transaction(database: Database) -> None:

@@ -9,8 +9,8 @@ from sqlalchemy import insert, select
 from sqlalchemy.event import listen, remove
 
 from codelab.agent.repository import messages
-from codelab.agent.repository.messages import messages as messages_table
-from codelab.agent.repository.messages import turns as turns_table
+from codelab.agent.repository.tables import messages as messages_table
+from codelab.agent.repository.tables import turns as turns_table
 from codelab.agent.turns.cutting import cut_output
 from codelab.agent.turns.transcript import STEPS_CUT, TURNS_CUT
 from codelab.db import new_id, now

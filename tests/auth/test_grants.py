@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from argon2 import PasswordHasher
 
-from codelab.auth.repository.tokens import _refresh_tokens
+from codelab.auth.repository import tables
 from codelab.db import Database, now
 from tests.auth.test_requests import add_clients
 from tests.support.auth import PASSWORD, RunningAuth, running_auth
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 async def age(auth: RunningAuth, seconds: float) -> None:
     """Let everything that was revoked have been so for longer."""
     async with auth.module.database.engine.begin() as connection:
-        table = _refresh_tokens
+        table = tables.tokens
         before = now() - timedelta(seconds=seconds)
         await connection.execute(table.update().where(table.c.revoked_at.is_not(None)).values(revoked_at=before))
 

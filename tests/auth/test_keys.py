@@ -14,6 +14,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from codelab.auth import AuthModule
+from codelab.auth.keys import make_key
 from codelab.db import now
 from codelab.errors import StartError
 from codelab.key_file import open_key_file, write_private_file
@@ -203,7 +204,8 @@ class TestRotation:
         person = await served.module.authenticate(tokens["access_token"])
         assert await served.module.still_valid([person]) == {person}
         assert "make a new one first" in await refused(served.settings, "keys", "retire", old, "--yes")
-        assert "no signing key 'x'" in await refused(served.settings, "keys", "retire", "x", "--yes")
+        for wrong in ("x", "-Yz-x"):
+            assert f"no signing key '{wrong}'" in await refused(served.settings, "keys", "retire", wrong, "--yes")
         made = await document(served.settings, "keys", "rotate")
         assert (await document(served.settings, "keys", "retire", old, "--yes"))["state"] == "expired"
         await eventually([made["kid"]], lambda: kids(served))
@@ -223,6 +225,10 @@ class TestRotation:
             ("key_made", made["kid"]),
             ("key_retired", old),
         ]
+
+    def test_no_kid_looks_like_an_option(self) -> None:
+        """One thumbprint of 64 would begin with a dash, and could not be given to a command as it is."""
+        assert not [kid for kid in (make_key().thumbprint() for _ in range(600)) if kid.startswith("-")]
 
     async def test_an_old_key_is_followed_by_itself(self, served: RunningAuth) -> None:
         """A key older than the setting is rotated while the server runs, once, and the audit trail says why."""

@@ -69,7 +69,7 @@ class FigureService:
         """Return the figures of all sessions of a person."""
         async with self._database.read() as db:
             owner = principal.subject
-            switches = {f"{row.from_agent}_to_{row.to_agent}": row.n for row in await metrics.switches(db, owner)}
+            switches = {f"{row.from_agent}_to_{row.to_agent}": row.n for row in await metrics.count_switches(db, owner)}
             agents = {
                 row.agent or "unknown": {
                     "count": row.n,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from codelab.auth.repository.keys import KeyRecord
     from codelab.db import Database, Transaction
 
-__all__ = ("ALGORITHM", "JWE_ALGORITHMS", "KeyRing")
+__all__ = ("ALGORITHM", "JWE_ALGORITHMS", "KeyRing", "make_key")
 
 ALGORITHM = "ES256"
 JWE_ALGORITHMS = ("dir", "A256GCM")
@@ -206,8 +206,15 @@ class KeyRing:
         self._public = {jwk["kid"]: ECKey.import_key(jwk) for jwk in self._jwks}
 
 
+def make_key() -> ECKey:
+    """Make a key whose thumbprint can be given to a command: none that looks like an option."""
+    while (key := ECKey.generate_key("P-256")).thumbprint().startswith("-"):
+        pass
+    return key
+
+
 async def _insert_key(session: AsyncSession, wrapping: OctKey, at: datetime) -> str:
-    key = ECKey.generate_key("P-256")
+    key = make_key()
     kid = key.thumbprint()
     await keys.insert_signing_key(
         session,

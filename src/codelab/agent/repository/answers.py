@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Table, delete, insert, select
+from sqlalchemy import delete, insert, select
 
-from codelab.agent.models import KeptAnswer
+from codelab.agent.repository.tables import answers
 from codelab.db import now
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 __all__ = ("add", "find", "list_before", "remove")
-
-answers = cast("Table", KeptAnswer.__table__)
 
 
 async def find(db: AsyncSession, owner_id: str, request: str) -> Row[Any] | None:

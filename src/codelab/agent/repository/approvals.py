@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, Table, bindparam, insert, select, update
+from sqlalchemy import Select, bindparam, insert, select, update
 
-from codelab.agent.models import PendingApproval, Session
+from codelab.agent.repository.tables import approvals, sessions
 from codelab.db import new_id, now
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ("LIMIT", "add", "find", "list_limits", "list_overdue", "list_pending", "resolve")
 
-approvals = cast("Table", PendingApproval.__table__)
-sessions = cast("Table", Session.__table__)
 
 #: The type of a question about a turn that has reached a limit; no tool call belongs to it.
 LIMIT = "limit"

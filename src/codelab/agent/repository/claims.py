@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, Table, select, update
+from sqlalchemy import Select, select, update
 
-from codelab.agent.models import Message, PendingApproval, ToolCall
+from codelab.agent.repository.tables import approvals, calls, messages
 from codelab.db import now
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ("claim", "find_claimed", "last_approval", "list_claimed", "offer_again", "set_waiting")
 
-calls = cast("Table", ToolCall.__table__)
-messages = cast("Table", Message.__table__)
-approvals = cast("Table", PendingApproval.__table__)
 
 #: Also the condition of the index that finds them.
 _CLAIMED = (calls.c.state == "requested", calls.c.claimed_by.is_not(None))

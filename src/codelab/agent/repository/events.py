@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
-from sqlalchemy import Table, and_, bindparam, insert, select, update
+from sqlalchemy import and_, bindparam, insert, select, update
 
-from codelab.agent.models import FoldedRange, Session, SessionEvent, Turn
+from codelab.agent.repository.tables import events, folded, sessions, turns
 from codelab.db import now
 from codelab.text import canonical_json
 
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ("Delta", "Event", "append", "append_deltas", "is_delta", "list_after", "position", "said")
 
-events = cast("Table", SessionEvent.__table__)
-sessions = cast("Table", Session.__table__)
-turns = cast("Table", Turn.__table__)
-folded = cast("Table", FoldedRange.__table__)
 
 #: More of what a model says or thinks: the id of its turn, the key of its session, the type, canonical JSON.
 Delta: TypeAlias = tuple[str, int, str, str]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
-from sqlalchemy import Select, Table, delete, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select, update
 
-from codelab.agent.models import FoldedRange, Message, SessionEvent, Turn
 from codelab.agent.repository.events import is_delta
+from codelab.agent.repository.tables import events, folded, messages, turns
 from codelab.db import now
 
 if TYPE_CHECKING:
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 __all__ = ("Folded", "delete_deltas", "folded_ranges", "keep", "list_unfolded", "mark_folded", "measure")
-
-events = cast("Table", SessionEvent.__table__)
-folded = cast("Table", FoldedRange.__table__)
-messages = cast("Table", Message.__table__)
-turns = cast("Table", Turn.__table__)
 
 
 class Folded(NamedTuple):

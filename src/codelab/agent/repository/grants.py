@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, Table, insert, or_, select, update
+from sqlalchemy import Select, insert, or_, select, update
 
-from codelab.agent.models import Grant, Message, Session, ToolCall
+from codelab.agent.repository.tables import calls, grants, messages, sessions
 from codelab.db import new_id, now
 
 if TYPE_CHECKING:
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ("add", "find", "last_calls", "list_all", "list_usable", "revoke", "use")
 
-grants = cast("Table", Grant.__table__)
-sessions = cast("Table", Session.__table__)
-calls = cast("Table", ToolCall.__table__)
-messages = cast("Table", Message.__table__)
 
 #: Sessions of a person in which their last calls are looked for, the latest activity first.
 LATEST_SESSIONS = 100

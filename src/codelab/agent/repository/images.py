@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, Table, func, insert, select
+from sqlalchemy import Select, func, insert, select
 
-from codelab.agent.models import MessageImage, Turn
+from codelab.agent.repository.tables import images, turns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from codelab.agent.images import TakenImage
 
 __all__ = ("add", "find", "find_refused_turn", "list_of_messages")
-
-images = cast("Table", MessageImage.__table__)
-turns = cast("Table", Turn.__table__)
 
 
 async def add(db: AsyncSession, session_db_id: int, message_id: str, taken: Sequence[TakenImage]) -> None:

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import Table, exists, insert, select
 
 from codelab.agent.models import (
-    AgentContext,
     AgentSwitch,
     Message,
     PendingApproval,
-    Session,
     SessionEvent,
     ToolCall,
-    Turn,
 )
 from codelab.agent.repository.sessions import add_to_count
+from codelab.agent.repository.tables import contexts, sessions, turns
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ("add_rows", "add_session", "add_turns", "has_live_session", "is_imported", "taken_ids")
 
-sessions = cast("Table", Session.__table__)
-contexts = cast("Table", AgentContext.__table__)
-turns = cast("Table", Turn.__table__)
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, Table, bindparam, case, func, select, update
+from sqlalchemy import Select, bindparam, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from codelab.agent.models import PendingApproval, Session, SessionCounter
+from codelab.agent.repository.tables import approvals, counters, sessions
 from codelab.db.writer import before_commit
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ("changes_after", "find_any", "last_change", "list_all", "list_own", "number_later")
 
-approvals = cast("Table", PendingApproval.__table__)
-sessions = cast("Table", Session.__table__)
-counters = cast("Table", SessionCounter.__table__)
 
 _SELECT: Select[Any] = select(approvals, sessions.c.id.label("session_id")).join(
     sessions, sessions.c.db_id == approvals.c.session_db_id

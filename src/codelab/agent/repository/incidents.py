@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, Table, and_, select
+from sqlalchemy import Select, and_, select
 
-from codelab.agent.models import AgentContext, AgentSwitch, Message, PendingApproval, Session, ToolCall, Turn
+from codelab.agent.repository.tables import approvals, calls, contexts, messages, sessions, switches, turns
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -14,13 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ("KINDS", "list_newest")
 
-sessions = cast("Table", Session.__table__)
-contexts = cast("Table", AgentContext.__table__)
-moves = cast("Table", AgentSwitch.__table__)
-messages = cast("Table", Message.__table__)
-turns = cast("Table", Turn.__table__)
-calls = cast("Table", ToolCall.__table__)
-approvals = cast("Table", PendingApproval.__table__)
 
 _TOOL_ERROR = and_(messages.c.session_db_id == calls.c.session_db_id, messages.c.tool_call_id == calls.c.call_id)
 #: Each kind, with the time that orders it as ``at``, an id of its own, and its facts.
@@ -52,16 +45,16 @@ KINDS: dict[str, tuple[Select[Any], Any]] = {
     ),
     "agent_switched": (
         select(
-            moves.c.switched_at.label("at"),
-            moves.c.id.label("event_id"),
-            moves.c.from_agent,
-            moves.c.to_agent,
-            moves.c.reason,
-            moves.c.confidence,
+            switches.c.switched_at.label("at"),
+            switches.c.id.label("event_id"),
+            switches.c.from_agent,
+            switches.c.to_agent,
+            switches.c.reason,
+            switches.c.confidence,
         )
-        .join(contexts, contexts.c.id == moves.c.context_db_id)
+        .join(contexts, contexts.c.id == switches.c.context_db_id)
         .join(sessions, sessions.c.db_id == contexts.c.session_db_id),
-        moves.c.switched_at,
+        switches.c.switched_at,
     ),
     "tool_execution_failed": (
         select(

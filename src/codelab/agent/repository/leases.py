@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Table, and_, exists, or_, select, update
+from sqlalchemy import and_, exists, or_, select, update
 
-from codelab.agent.models import Session, Turn
+from codelab.agent.repository.tables import sessions, turns
 from codelab.agent.repository.turns import NO_LEASE, OPEN
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 __all__ = ("claim", "free_all", "list_unattended", "release", "renew")
-
-turns = cast("Table", Turn.__table__)
-sessions = cast("Table", Session.__table__)
 
 
 async def claim(db: AsyncSession, turn_db_id: int, owner: str, until: datetime) -> None:

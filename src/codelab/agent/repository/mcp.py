@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, Table, delete, insert, select, update
+from sqlalchemy import Select, delete, insert, select, update
 
-from codelab.agent.models import McpServer, Session, ToolCall
+from codelab.agent.repository.tables import calls, servers, sessions
 from codelab.db import now
 
 if TYPE_CHECKING:
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 __all__ = ("add", "find_server", "find_waiting_call", "list_servers", "list_waiting_calls", "remove", "set_fields")
-
-servers = cast("Table", McpServer.__table__)
-calls = cast("Table", ToolCall.__table__)
-sessions = cast("Table", Session.__table__)
 
 
 async def add(db: AsyncSession, **values: Any) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import BigInteger, Select, Table, Tuple, bindparam, insert, select, tuple_, update
+from sqlalchemy import BigInteger, Select, Tuple, bindparam, insert, select, tuple_, update
 
-from codelab.agent.models import Message, Turn
+from codelab.agent.repository.tables import messages, turns
 from codelab.db import now
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ __all__ = (
     "withdraw",
 )
 
-messages = cast("Table", Message.__table__)
-turns = cast("Table", Turn.__table__)
 
 _PLACE = ("session_db_id", "turn_db_id", "seq")
 

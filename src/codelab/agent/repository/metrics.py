@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Select, Table, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, select
 
-from codelab.agent.models import AgentContext, AgentSwitch, Message, PendingApproval, Session, ToolCall, Turn
+from codelab.agent.repository.tables import approvals, calls, contexts, messages, sessions, switches, turns
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -17,21 +17,14 @@ __all__ = (
     "calls_by_agent",
     "calls_by_tool",
     "count_requests",
+    "count_switches",
     "decisions",
     "failures",
     "list_failed_turns",
     "list_requests",
     "list_with_requests",
-    "switches",
 )
 
-sessions = cast("Table", Session.__table__)
-contexts = cast("Table", AgentContext.__table__)
-moves = cast("Table", AgentSwitch.__table__)
-messages = cast("Table", Message.__table__)
-turns = cast("Table", Turn.__table__)
-calls = cast("Table", ToolCall.__table__)
-approvals = cast("Table", PendingApproval.__table__)
 
 #: A model call that gave an answer, whole or cut off.
 _ANSWERED = and_(messages.c.role == "assistant", messages.c.status != "streaming")
@@ -100,15 +93,15 @@ async def list_with_requests(db: AsyncSession, owner_id: str, limit: int) -> lis
     return list((await db.execute(statement)).scalars())
 
 
-async def switches(db: AsyncSession, owner_id: str) -> list[Row[Any]]:
+async def count_switches(db: AsyncSession, owner_id: str) -> list[Row[Any]]:
     """Count hand-overs by both agents."""
     statement: Select[Any] = (
-        select(moves.c.from_agent, moves.c.to_agent, func.count().label("n"))
-        .join(contexts, contexts.c.id == moves.c.context_db_id)
+        select(switches.c.from_agent, switches.c.to_agent, func.count().label("n"))
+        .join(contexts, contexts.c.id == switches.c.context_db_id)
         .join(sessions, sessions.c.db_id == contexts.c.session_db_id)
         .where(_owned(owner_id))
-        .group_by(moves.c.from_agent, moves.c.to_agent)
-        .order_by(moves.c.from_agent, moves.c.to_agent)
+        .group_by(switches.c.from_agent, switches.c.to_agent)
+        .order_by(switches.c.from_agent, switches.c.to_agent)
     )
     return list((await db.execute(statement)).all())
 

@@ -10,16 +10,14 @@ from codelab.agent.models import (
     AgentContext,
     AgentSwitch,
     ContextSummary,
-    FoldedRange,
     Grant,
     Message,
     MessageImage,
     PendingApproval,
-    Session,
-    SessionEvent,
     ToolCall,
     Turn,
 )
+from codelab.agent.repository.tables import contexts, events, folded, sessions, switches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,12 +27,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 __all__ = ("CHILDREN", "Child", "list_deleted", "list_keys", "remove_events", "remove_rows", "remove_session")
-
-sessions = cast("Table", Session.__table__)
-events = cast("Table", SessionEvent.__table__)
-folded = cast("Table", FoldedRange.__table__)
-contexts = cast("Table", AgentContext.__table__)
-switches = cast("Table", AgentSwitch.__table__)
 
 
 class Child(NamedTuple):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, Table, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Select, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from codelab.agent.models import AgentContext, AgentSwitch, Session, SessionCounter, Turn
+from codelab.agent.repository.tables import contexts, counters, sessions, switches, turns
 from codelab.agent.repository.turns import ACTIVE
 from codelab.db import new_id, now
 from codelab.db.writer import before_commit
@@ -33,12 +33,6 @@ __all__ = (
     "mark_deleted",
     "set_fields",
 )
-
-sessions = cast("Table", Session.__table__)
-contexts = cast("Table", AgentContext.__table__)
-switches = cast("Table", AgentSwitch.__table__)
-counters = cast("Table", SessionCounter.__table__)
-turns = cast("Table", Turn.__table__)
 
 
 def _select() -> Select[Any]:

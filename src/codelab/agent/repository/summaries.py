@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Table, bindparam, insert, select, tuple_
+from sqlalchemy import BigInteger, bindparam, insert, select, tuple_
 
-from codelab.agent.models import ContextSummary
+from codelab.agent.repository.tables import summaries
 from codelab.db import new_id, now
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ("add", "find_latest")
 
-summaries = cast("Table", ContextSummary.__table__)
 #: As that of messages: both bounds name the session.
 place = tuple_(summaries.c.session_db_id, summaries.c.turn_db_id, summaries.c.seq)
 # Built once: to build a statement anew costs more than to run it.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, Table, and_, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Select, and_, bindparam, delete, func, insert, select, text, update
 
-from codelab.agent.models import Message, ToolCall, Turn
+from codelab.agent.repository.tables import calls, messages, turns
 from codelab.db import now
 
 if TYPE_CHECKING:
@@ -46,9 +46,6 @@ __all__ = (
     "wait",
 )
 
-turns = cast("Table", Turn.__table__)
-calls = cast("Table", ToolCall.__table__)
-messages = cast("Table", Message.__table__)
 
 #: The lease of a turn that no process works on.
 NO_LEASE: dict[str, Any] = {"lease_owner": None, "lease_expires_at": None}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import Table, bindparam, func, select, update
 
-from codelab.agent.models import Session, Turn
+from codelab.agent.repository.tables import sessions, turns
 
 if TYPE_CHECKING:
     from sqlalchemy import Row, Update
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ("add", "of_turn")
 
-turns = cast("Table", Turn.__table__)
-sessions = cast("Table", Session.__table__)
 
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 _SUMMED = (*_TOKENS, "cost", "unpriced_calls")

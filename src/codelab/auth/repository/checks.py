@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Table, and_, func, or_, select
+from sqlalchemy import and_, func, or_, select
 
-from codelab.auth.models import RefreshToken, SigningKey
+from codelab.auth.repository.tables import keys, tokens
 from codelab.storage import Check, Finding
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ("CHECKS",)
 
-tokens = cast("Table", RefreshToken.__table__)
-keys = cast("Table", SigningKey.__table__)
 
 #: Rows that one finding names at most.
 NAMED = 10

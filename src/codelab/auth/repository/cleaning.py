@@ -10,11 +10,10 @@ from codelab.auth.models import (
     AuthorizationCode,
     BrowserSession,
     DeviceCode,
-    RefreshToken,
     RevokedToken,
-    SigningKey,
 )
 from codelab.auth.people.models import FailureCount, PasswordReset, PersonalToken
+from codelab.auth.repository.tables import keys, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -30,8 +29,6 @@ __all__ = (
     "list_ended_tokens",
 )
 
-_tokens = cast("Table", RefreshToken.__table__)
-_keys = cast("Table", SigningKey.__table__)
 #: What is of no use once it has expired: these tables have ``id`` and ``expires_at``.
 EXPIRING = tuple(
     cast("Table", model.__table__)
@@ -49,13 +46,13 @@ EXPIRING = tuple(
 
 async def list_ended_tokens(session: AsyncSession, before: datetime, limit: int) -> list[str]:
     """Return the ids of refresh tokens that expired or were revoked before a time."""
-    ended = or_(_tokens.c.expires_at < before, and_(_tokens.c.revoked.is_(True), _tokens.c.revoked_at < before))
-    return list((await session.execute(select(_tokens.c.id).where(ended).limit(limit))).scalars())
+    ended = or_(tokens.c.expires_at < before, and_(tokens.c.revoked.is_(True), tokens.c.revoked_at < before))
+    return list((await session.execute(select(tokens.c.id).where(ended).limit(limit))).scalars())
 
 
 async def delete_tokens(session: AsyncSession, ids: Collection[str]) -> int:
     """Delete refresh tokens; return how many were asked for."""
-    await session.execute(delete(_tokens).where(_tokens.c.id.in_(ids)))
+    await session.execute(delete(tokens).where(tokens.c.id.in_(ids)))
     return len(ids)
 
 
@@ -68,5 +65,5 @@ async def delete_expired(session: AsyncSession, table: Table, before: datetime, 
 
 async def delete_keys(session: AsyncSession, before: datetime) -> int:
     """Delete the signing keys whose last token expired before a time; return how many."""
-    deleted = await session.execute(delete(_keys).where(_keys.c.expires_at < before).returning(_keys.c.kid))
+    deleted = await session.execute(delete(keys).where(keys.c.expires_at < before).returning(keys.c.kid))
     return len(deleted.all())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from codelab.auth.models import AuthorizationCode, Consent, User
+from codelab.auth.repository.tables import codes, consents, users
 from codelab.db import new_id
 
 if TYPE_CHECKING:
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 __all__ = ("CodeRecord", "find_code", "find_consent", "insert_code", "keep_consent", "use_code")
-
-_users = cast("Table", User.__table__)
-_codes = cast("Table", AuthorizationCode.__table__)
-_consents = cast("Table", Consent.__table__)
 
 
 class CodeRecord(NamedTuple):
@@ -39,35 +35,35 @@ class CodeRecord(NamedTuple):
     used_at: datetime | None
 
 
-_CODE = tuple(_codes.c[name] for name in CodeRecord._fields)
+_CODE = tuple(codes.c[name] for name in CodeRecord._fields)
 
 
 async def insert_code(session: AsyncSession, **values: Any) -> None:
     """Insert a code."""
-    await session.execute(insert(_codes).values(id=new_id(), **values))
+    await session.execute(insert(codes).values(id=new_id(), **values))
 
 
 async def find_code(session: AsyncSession, code_hash: str) -> CodeRecord | None:
     """Find a code by its hash."""
-    row = (await session.execute(select(*_CODE).where(_codes.c.code_hash == code_hash))).one_or_none()
+    row = (await session.execute(select(*_CODE).where(codes.c.code_hash == code_hash))).one_or_none()
     return CodeRecord(*row) if row else None
 
 
 async def use_code(session: AsyncSession, code_id: str, at: datetime) -> bool:
     """Use up a code: of all who try, one gets True. False too when it expired or its user was disabled."""
-    active = select(_users.c.id).where(_users.c.id == _codes.c.user_id, _users.c.is_active).exists()
+    active = select(users.c.id).where(users.c.id == codes.c.user_id, users.c.is_active).exists()
     statement = (
-        update(_codes)
-        .where(_codes.c.id == code_id, _codes.c.used_at.is_(None), _codes.c.expires_at > at, active)
+        update(codes)
+        .where(codes.c.id == code_id, codes.c.used_at.is_(None), codes.c.expires_at > at, active)
         .values(used_at=at)
-        .returning(_codes.c.id)
+        .returning(codes.c.id)
     )
     return (await session.execute(statement)).one_or_none() is not None
 
 
 async def find_consent(session: AsyncSession, user_id: str, client_id: str) -> str | None:
     """Return the scopes that a person let a client have, None when they were never asked."""
-    statement = select(_consents.c.scope).where(_consents.c.user_id == user_id, _consents.c.client_id == client_id)
+    statement = select(consents.c.scope).where(consents.c.user_id == user_id, consents.c.client_id == client_id)
     return cast("str | None", await session.scalar(statement))
 
 
@@ -75,7 +71,7 @@ async def keep_consent(session: AsyncSession, user_id: str, client_id: str, scop
     """Remember what a person lets a client do, in place of what they did before."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     values = {"user_id": user_id, "client_id": client_id, "scope": scope, "created_at": at}
-    statement = dialect.insert(_consents).values(id=new_id(), **values)
+    statement = dialect.insert(consents).values(id=new_id(), **values)
     await session.execute(
         statement.on_conflict_do_update(
             index_elements=["user_id", "client_id"], set_={"scope": scope, "created_at": at}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Table, func, select, update
+from sqlalchemy import func, select, update
 
-from codelab.auth.models import DeviceCode, OAuthClient, User
 from codelab.auth.repository.common import insert_if_absent
+from codelab.auth.repository.tables import clients, devices, users
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,10 +25,6 @@ __all__ = (
     "note_question",
     "use_device",
 )
-
-_devices = cast("Table", DeviceCode.__table__)
-_clients = cast("Table", OAuthClient.__table__)
-_users = cast("Table", User.__table__)
 
 
 class DeviceRecord(NamedTuple):
@@ -58,20 +54,20 @@ class WaitingDevice(NamedTuple):
     client_name: str
 
 
-_DEVICE = tuple(_devices.c[name] for name in DeviceRecord._fields)
-_WAITING = (*(_devices.c[name] for name in WaitingDevice._fields[:-1]), _clients.c.name)
+_DEVICE = tuple(devices.c[name] for name in DeviceRecord._fields)
+_WAITING = (*(devices.c[name] for name in WaitingDevice._fields[:-1]), clients.c.name)
 
 
 async def insert_device(session: AsyncSession, **values: Any) -> bool:
     """Insert a device unless its user code is taken; tell whether it was inserted."""
-    return await insert_if_absent(session, _devices, values)
+    return await insert_if_absent(session, devices, values)
 
 
 async def count_waiting(session: AsyncSession, ip_address: str | None, at: datetime, most: int) -> int:
     """Count the devices that wait at an address, up to a number."""
     waiting = (
-        select(_devices.c.id)
-        .where(_devices.c.expires_at > at, _devices.c.state == "pending", _devices.c.ip_address == ip_address)
+        select(devices.c.id)
+        .where(devices.c.expires_at > at, devices.c.state == "pending", devices.c.ip_address == ip_address)
         .limit(most)
     )
     return int((await session.execute(select(func.count()).select_from(waiting.subquery()))).scalar_one())
@@ -79,7 +75,7 @@ async def count_waiting(session: AsyncSession, ip_address: str | None, at: datet
 
 async def find_device(session: AsyncSession, device_code_hash: str) -> DeviceRecord | None:
     """Find a device by the hash of its code."""
-    statement = select(*_DEVICE).where(_devices.c.device_code_hash == device_code_hash)
+    statement = select(*_DEVICE).where(devices.c.device_code_hash == device_code_hash)
     row = (await session.execute(statement)).one_or_none()
     return DeviceRecord(*row) if row else None
 
@@ -88,12 +84,12 @@ async def find_waiting(session: AsyncSession, user_code: str, at: datetime) -> W
     """Find the device that waits with a user code."""
     statement = (
         select(*_WAITING)
-        .select_from(_devices.join(_clients, _clients.c.client_id == _devices.c.client_id))
+        .select_from(devices.join(clients, clients.c.client_id == devices.c.client_id))
         .where(
-            _devices.c.user_code == user_code,
-            _devices.c.state == "pending",
-            _devices.c.expires_at > at,
-            _clients.c.is_active,
+            devices.c.user_code == user_code,
+            devices.c.state == "pending",
+            devices.c.expires_at > at,
+            clients.c.is_active,
         )
     )
     row = (await session.execute(statement)).one_or_none()
@@ -102,7 +98,7 @@ async def find_waiting(session: AsyncSession, user_code: str, at: datetime) -> W
 
 async def note_question(session: AsyncSession, device_id: str, at: datetime, interval: int) -> None:
     """Note that a device asked, and how long it has to wait now."""
-    asked = update(_devices).where(_devices.c.id == device_id).values(asked_at=at, interval=interval)
+    asked = update(devices).where(devices.c.id == device_id).values(asked_at=at, interval=interval)
     await session.execute(asked)
 
 
@@ -111,21 +107,21 @@ async def decide(
 ) -> bool:
     """Keep a decision: of all that are made, the first counts and gets True."""
     statement = (
-        update(_devices)
-        .where(_devices.c.id == device_id, _devices.c.state == "pending", _devices.c.expires_at > at)
+        update(devices)
+        .where(devices.c.id == device_id, devices.c.state == "pending", devices.c.expires_at > at)
         .values(state=state, user_id=user_id, scope=scope, auth_time=auth_time)
-        .returning(_devices.c.id)
+        .returning(devices.c.id)
     )
     return (await session.execute(statement)).one_or_none() is not None
 
 
 async def use_device(session: AsyncSession, device_id: str) -> bool:
     """Use up a device code that was let in: of all who try, one gets True. False too when its user was disabled."""
-    active = select(_users.c.id).where(_users.c.id == _devices.c.user_id, _users.c.is_active).exists()
+    active = select(users.c.id).where(users.c.id == devices.c.user_id, users.c.is_active).exists()
     statement = (
-        update(_devices)
-        .where(_devices.c.id == device_id, _devices.c.state == "approved", active)
+        update(devices)
+        .where(devices.c.id == device_id, devices.c.state == "approved", active)
         .values(state="used")
-        .returning(_devices.c.id)
+        .returning(devices.c.id)
     )
     return (await session.execute(statement)).one_or_none() is not None

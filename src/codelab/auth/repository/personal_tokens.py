@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
-from codelab.auth.people.models import PersonalToken
+from codelab.auth.repository.tables import personal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 __all__ = ("TokenRecord", "delete_token", "find_token", "insert_token", "list_tokens", "note_uses")
-
-_tokens = cast("Table", PersonalToken.__table__)
 
 
 class TokenRecord(NamedTuple):
@@ -31,17 +29,17 @@ class TokenRecord(NamedTuple):
     last_used_at: datetime | None
 
 
-_TOKEN = tuple(_tokens.c[name] for name in TokenRecord._fields)
+_TOKEN = tuple(personal.c[name] for name in TokenRecord._fields)
 
 
 async def insert_token(session: AsyncSession, **values: Any) -> None:
     """Insert a token."""
-    await session.execute(insert(_tokens).values(values))
+    await session.execute(insert(personal).values(values))
 
 
 async def find_token(session: AsyncSession, token_hash: str, at: datetime) -> TokenRecord | None:
     """Find a token by its hash, unless it has expired."""
-    statement = select(*_TOKEN).where(_tokens.c.token_hash == token_hash, _tokens.c.expires_at > at)
+    statement = select(*_TOKEN).where(personal.c.token_hash == token_hash, personal.c.expires_at > at)
     row = (await session.execute(statement)).one_or_none()
     return TokenRecord(*row) if row else None
 
@@ -50,19 +48,19 @@ async def list_tokens(session: AsyncSession, user_id: str, at: datetime) -> list
     """List the tokens of a person, the newest first."""
     statement = (
         select(*_TOKEN)
-        .where(_tokens.c.user_id == user_id, _tokens.c.expires_at > at)
-        .order_by(_tokens.c.created_at.desc(), _tokens.c.id)
+        .where(personal.c.user_id == user_id, personal.c.expires_at > at)
+        .order_by(personal.c.created_at.desc(), personal.c.id)
     )
     return [TokenRecord(*row) for row in await session.execute(statement)]
 
 
 async def delete_token(session: AsyncSession, user_id: str, token_id: str) -> datetime | None:
     """Delete a token of this person; return when it would have expired, None when it is not theirs."""
-    deleted = delete(_tokens).where(_tokens.c.id == token_id, _tokens.c.user_id == user_id)
-    return (await session.execute(deleted.returning(_tokens.c.expires_at))).scalar_one_or_none()
+    deleted = delete(personal).where(personal.c.id == token_id, personal.c.user_id == user_id)
+    return (await session.execute(deleted.returning(personal.c.expires_at))).scalar_one_or_none()
 
 
 async def note_uses(session: AsyncSession, used: Mapping[str, datetime]) -> None:
     """Note when tokens were last used."""
     for token_id, at in used.items():
-        await session.execute(update(_tokens).where(_tokens.c.id == token_id).values(last_used_at=at))
+        await session.execute(update(personal).where(personal.c.id == token_id).values(last_used_at=at))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import zip_longest
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from sqlalchemy import String, Table, bindparam, delete, literal, select, union, update
+from sqlalchemy import String, bindparam, delete, literal, select, union, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from codelab.auth.models import AuthorizationCode, BrowserSession, DeviceCode, RefreshToken, RevokedToken
-from codelab.auth.people.models import PersonalToken
 from codelab.auth.repository.common import insert_if_absent
+from codelab.auth.repository.tables import browsers, codes, devices, personal, revoked_ids, tokens
 from codelab.auth.repository.tokens import revoke_family
 
 if TYPE_CHECKING:
@@ -30,18 +29,12 @@ __all__ = (
     "insert_revoked",
 )
 
-_revoked = cast("Table", RevokedToken.__table__)
-_tokens = cast("Table", RefreshToken.__table__)
-_codes = cast("Table", AuthorizationCode.__table__)
-_devices = cast("Table", DeviceCode.__table__)
-_browsers = cast("Table", BrowserSession.__table__)
-_personal = cast("Table", PersonalToken.__table__)
 
 # Built once: it is asked with every request that shows a token.
-_FIND = select(_revoked.c.id).where(_revoked.c.id.in_(bindparam("ids", expanding=True)))
+_FIND = select(revoked_ids.c.id).where(revoked_ids.c.id.in_(bindparam("ids", expanding=True)))
 # An IN that grows is written anew each time: for as few ids as one token has, it costs more than the look-up.
 _FEW = [f"id{number}" for number in range(4)]
-_FIND_FEW = select(_revoked.c.id).where(_revoked.c.id.in_([bindparam(name, type_=String()) for name in _FEW]))
+_FIND_FEW = select(revoked_ids.c.id).where(revoked_ids.c.id.in_([bindparam(name, type_=String()) for name in _FEW]))
 #: The longest life of an access token that can be set.
 LONGEST_LIFE = timedelta(days=1)
 
@@ -56,7 +49,7 @@ async def find_revoked(session: AsyncSession, ids: Sequence[str]) -> set[str]:
 
 async def insert_revoked(session: AsyncSession, revoked_id: str, expires_at: datetime) -> bool:
     """Revoke by an id until what it stands for has expired by itself; tell whether that is new."""
-    return await insert_if_absent(session, _revoked, {"id": revoked_id, "expires_at": expires_at})
+    return await insert_if_absent(session, revoked_ids, {"id": revoked_id, "expires_at": expires_at})
 
 
 async def end_login(session: AsyncSession, family_id: str, at: datetime) -> int:
@@ -67,14 +60,14 @@ async def end_login(session: AsyncSession, family_id: str, at: datetime) -> int:
 
 async def end_logins_of_user(session: AsyncSession, user_id: str, at: datetime) -> int:
     """End all logins of a person, in browsers too, and their personal tokens; return how many logins were alive."""
-    await session.execute(delete(_browsers).where(_browsers.c.user_id == user_id))
+    await session.execute(delete(browsers).where(browsers.c.user_id == user_id))
     await end_personal_tokens(session, user_id)
     return await _end_logins(session, "user_id", user_id, at)
 
 
 async def end_personal_tokens(session: AsyncSession, user_id: str) -> None:
     """End the personal access tokens of a person."""
-    ended = delete(_personal).where(_personal.c.user_id == user_id).returning(_personal.c.id, _personal.c.expires_at)
+    ended = delete(personal).where(personal.c.user_id == user_id).returning(personal.c.id, personal.c.expires_at)
     for token_id, expires_at in (await session.execute(ended)).all():
         await insert_revoked(session, token_id, expires_at)
 
@@ -86,18 +79,18 @@ async def end_logins_of_client(session: AsyncSession, client_id: str, at: dateti
 
 async def _end_logins(session: AsyncSession, column: str, value: str, at: datetime) -> int:
     families = union(
-        select(_tokens.c.family_id).where(_tokens.c[column] == value, ~_tokens.c.revoked),
+        select(tokens.c.family_id).where(tokens.c[column] == value, ~tokens.c.revoked),
         # Those whose clients have no refresh tokens.
-        select(_codes.c.family_id).where(_codes.c[column] == value),
+        select(codes.c.family_id).where(codes.c[column] == value),
     ).subquery()
-    until = literal(at + LONGEST_LIFE, _revoked.c.expires_at.type)
+    until = literal(at + LONGEST_LIFE, revoked_ids.c.expires_at.type)
     # SQLite takes ON CONFLICT for a part of a join unless the query has a WHERE.
     ended = select(families.c.family_id, until).where(families.c.family_id.is_not(None))
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(_revoked).from_select(["id", "expires_at"], ended).on_conflict_do_nothing()
+    insert = dialect.insert(revoked_ids).from_select(["id", "expires_at"], ended).on_conflict_do_nothing()
     await session.execute(insert)
     # What was agreed to and is not fetched yet would begin a login afterwards.
-    await session.execute(delete(_codes).where(_codes.c[column] == value, _codes.c.used_at.is_(None)))
-    await session.execute(delete(_devices).where(_devices.c[column] == value, _devices.c.state == "approved"))
-    alive = update(_tokens).where(_tokens.c[column] == value, ~_tokens.c.revoked).values(revoked=True, revoked_at=at)
-    return len((await session.execute(alive.returning(_tokens.c.id))).all())
+    await session.execute(delete(codes).where(codes.c[column] == value, codes.c.used_at.is_(None)))
+    await session.execute(delete(devices).where(devices.c[column] == value, devices.c.state == "approved"))
+    alive = update(tokens).where(tokens.c[column] == value, ~tokens.c.revoked).values(revoked=True, revoked_at=at)
+    return len((await session.execute(alive.returning(tokens.c.id))).all())

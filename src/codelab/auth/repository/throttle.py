@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import Table, delete, select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from codelab.auth.people.models import FailureCount
+from codelab.auth.repository.tables import counts
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 __all__ = ("CountRecord", "delete_count", "find_counts", "keep_count")
-
-_counts = cast("Table", FailureCount.__table__)
 
 
 class CountRecord(NamedTuple):
@@ -31,12 +29,12 @@ class CountRecord(NamedTuple):
     expires_at: datetime
 
 
-_COUNT = tuple(_counts.c[name] for name in CountRecord._fields)
+_COUNT = tuple(counts.c[name] for name in CountRecord._fields)
 
 
 async def find_counts(session: AsyncSession, ids: Collection[str], at: datetime) -> list[CountRecord]:
     """Find the counts that still count."""
-    found = await session.execute(select(*_COUNT).where(_counts.c.id.in_(ids), _counts.c.expires_at > at))
+    found = await session.execute(select(*_COUNT).where(counts.c.id.in_(ids), counts.c.expires_at > at))
     return [CountRecord(*row) for row in found]
 
 
@@ -44,10 +42,10 @@ async def keep_count(session: AsyncSession, count: CountRecord) -> None:
     """Keep a count in place of what it was."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     values = count._asdict()
-    statement = dialect.insert(_counts).values(values)
+    statement = dialect.insert(counts).values(values)
     await session.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
 
 
 async def delete_count(session: AsyncSession, count_id: str) -> None:
     """Forget a count."""
-    await session.execute(delete(_counts).where(_counts.c.id == count_id))
+    await session.execute(delete(counts).where(counts.c.id == count_id))

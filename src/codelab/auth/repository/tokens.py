@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
-from codelab.auth.models import RefreshToken, User
+from codelab.auth.repository.tables import tokens, users
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,9 +23,6 @@ __all__ = (
     "revoke_family",
     "rotate_refresh_token",
 )
-
-_users = cast("Table", User.__table__)
-_refresh_tokens = cast("Table", RefreshToken.__table__)
 
 
 class RefreshRecord(NamedTuple):
@@ -53,25 +50,25 @@ class RotatedRecord(NamedTuple):
     auth_time: datetime | None
 
 
-_REFRESH = (*(_refresh_tokens.c[name] for name in RefreshRecord._fields[:-1]), _users.c.is_active)
+_REFRESH = (*(tokens.c[name] for name in RefreshRecord._fields[:-1]), users.c.is_active)
 # Built once: these are the statements of the busiest grant.
 _BY_HASH = (
     select(*_REFRESH)
-    .select_from(_refresh_tokens.join(_users, _users.c.id == _refresh_tokens.c.user_id))
-    .where(_refresh_tokens.c.jti_hash == bindparam("shown"))
+    .select_from(tokens.join(users, users.c.id == tokens.c.user_id))
+    .where(tokens.c.jti_hash == bindparam("shown"))
 )
-_INSERT = insert(_refresh_tokens)
+_INSERT = insert(tokens)
 _ROTATE = (
-    update(_refresh_tokens)
+    update(tokens)
     .where(
-        _refresh_tokens.c.jti_hash == bindparam("shown"),
-        _refresh_tokens.c.client_id == bindparam("by"),
-        ~_refresh_tokens.c.revoked,
-        _refresh_tokens.c.expires_at > bindparam("at"),
-        select(_users.c.id).where(_users.c.id == _refresh_tokens.c.user_id, _users.c.is_active).exists(),
+        tokens.c.jti_hash == bindparam("shown"),
+        tokens.c.client_id == bindparam("by"),
+        ~tokens.c.revoked,
+        tokens.c.expires_at > bindparam("at"),
+        select(users.c.id).where(users.c.id == tokens.c.user_id, users.c.is_active).exists(),
     )
     .values(revoked=True, revoked_at=bindparam("at"))
-    .returning(*(_refresh_tokens.c[name] for name in RotatedRecord._fields))
+    .returning(*(tokens.c[name] for name in RotatedRecord._fields))
 )
 
 
@@ -96,26 +93,22 @@ async def rotate_refresh_token(
 
 async def is_rotated(session: AsyncSession, family_id: str, jti_hash: str) -> bool:
     """Tell whether a refresh token has a successor (a token revoked for another reason has none)."""
-    statement = select(_refresh_tokens.c.id).where(
-        _refresh_tokens.c.family_id == family_id, _refresh_tokens.c.parent_jti_hash == jti_hash
-    )
+    statement = select(tokens.c.id).where(tokens.c.family_id == family_id, tokens.c.parent_jti_hash == jti_hash)
     return (await session.execute(statement.limit(1))).one_or_none() is not None
 
 
 async def is_alive(session: AsyncSession, family_id: str, at: datetime) -> bool:
     """Tell whether a family has a refresh token that is still good."""
-    statement = select(_refresh_tokens.c.id).where(
-        _refresh_tokens.c.family_id == family_id, ~_refresh_tokens.c.revoked, _refresh_tokens.c.expires_at > at
-    )
+    statement = select(tokens.c.id).where(tokens.c.family_id == family_id, ~tokens.c.revoked, tokens.c.expires_at > at)
     return (await session.execute(statement.limit(1))).one_or_none() is not None
 
 
 async def revoke_family(session: AsyncSession, family_id: str, at: datetime) -> int:
     """Revoke what is alive of a family of refresh tokens; return how many were."""
     statement = (
-        update(_refresh_tokens)
-        .where(_refresh_tokens.c.family_id == family_id, ~_refresh_tokens.c.revoked)
+        update(tokens)
+        .where(tokens.c.family_id == family_id, ~tokens.c.revoked)
         .values(revoked=True, revoked_at=at)
-        .returning(_refresh_tokens.c.id)
+        .returning(tokens.c.id)
     )
     return len((await session.execute(statement)).all())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Table, bindparam, case, delete, exists, or_, select, update
+from sqlalchemy import bindparam, case, delete, exists, or_, select, update
 
-from codelab.auth.models import User
 from codelab.auth.repository.common import insert_if_absent
+from codelab.auth.repository.tables import users
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,6 @@ __all__ = (
     "list_users",
     "record_login",
 )
-
-_users = cast("Table", User.__table__)
 
 
 class UserRecord(NamedTuple):
@@ -61,12 +59,12 @@ class UserRow(NamedTuple):
     last_login_at: datetime | None
 
 
-_ROW = tuple(_users.c[name] for name in UserRow._fields)
-_USER = tuple(_users.c[name] for name in UserRecord._fields)
+_ROW = tuple(users.c[name] for name in UserRow._fields)
+_USER = tuple(users.c[name] for name in UserRecord._fields)
 # Built once: these are asked again and again.
-_BY_NAME = select(*_USER).where(_users.c.username == bindparam("username"))
-_BY_ID = select(*_USER).where(_users.c.id == bindparam("user_id"))
-_ACTIVE = select(_users.c.id).where(_users.c.id.in_(bindparam("user_ids", expanding=True)), _users.c.is_active)
+_BY_NAME = select(*_USER).where(users.c.username == bindparam("username"))
+_BY_ID = select(*_USER).where(users.c.id == bindparam("user_id"))
+_ACTIVE = select(users.c.id).where(users.c.id.in_(bindparam("user_ids", expanding=True)), users.c.is_active)
 
 
 async def find_user(session: AsyncSession, username: str) -> UserRecord | None:
@@ -90,8 +88,8 @@ async def find_user_by_login(session: AsyncSession, login: str) -> UserRecord | 
     """Find a user by name or else by email address."""
     statement = (
         select(*_USER)
-        .where(or_(_users.c.username == login, _users.c.email == login))
-        .order_by(case((_users.c.username == login, 0), else_=1))
+        .where(or_(users.c.username == login, users.c.email == login))
+        .order_by(case((users.c.username == login, 0), else_=1))
         .limit(1)
     )
     row = (await session.execute(statement)).one_or_none()
@@ -100,22 +98,22 @@ async def find_user_by_login(session: AsyncSession, login: str) -> UserRecord | 
 
 async def has_bcrypt_hashes(session: AsyncSession) -> bool:
     """Tell whether somebody's password still has the hash of the system that they came from."""
-    found = await session.execute(select(_users.c.id).where(_users.c.password_hash.like("$2%")).limit(1))
+    found = await session.execute(select(users.c.id).where(users.c.password_hash.like("$2%")).limit(1))
     return found.first() is not None
 
 
 async def insert_user_if_absent(session: AsyncSession, **values: Any) -> bool:
     """Insert a user unless the name or the address is taken; tell whether it was inserted."""
-    return await insert_if_absent(session, _users, values)
+    return await insert_if_absent(session, users, values)
 
 
 async def record_login(session: AsyncSession, user: UserRecord, at: datetime, new_hash: str | None) -> bool:
     """Note a login, and the re-hashed password; False when the user was disabled or got a new password meanwhile."""
     statement = (
-        update(_users)
-        .where(_users.c.id == user.id, _users.c.is_active, _users.c.password_hash == user.password_hash)
-        .values(last_login_at=at, updated_at=_users.c.updated_at)
-        .returning(_users.c.id)
+        update(users)
+        .where(users.c.id == user.id, users.c.is_active, users.c.password_hash == user.password_hash)
+        .values(last_login_at=at, updated_at=users.c.updated_at)
+        .returning(users.c.id)
     )
     if new_hash is not None:
         statement = statement.values(password_hash=new_hash, updated_at=at)
@@ -124,34 +122,34 @@ async def record_login(session: AsyncSession, user: UserRecord, at: datetime, ne
 
 async def find_user_row(session: AsyncSession, username: str) -> UserRow | None:
     """Find a user by name, as operators see them."""
-    row = (await session.execute(select(*_ROW).where(_users.c.username == username))).one_or_none()
+    row = (await session.execute(select(*_ROW).where(users.c.username == username))).one_or_none()
     return UserRow(*row) if row else None
 
 
 async def list_users(session: AsyncSession, limit: int, after: str) -> list[UserRow]:
     """List users by name, those whose names come after one."""
-    statement = select(*_ROW).where(_users.c.username > after).order_by(_users.c.username).limit(limit)
+    statement = select(*_ROW).where(users.c.username > after).order_by(users.c.username).limit(limit)
     return [UserRow(*row) for row in await session.execute(statement)]
 
 
 async def has_user_like(session: AsyncSession, username: str, email: str) -> bool:
     """Tell whether somebody has one of the two as a name or as an address."""
     wanted = (username, email)
-    taken = exists().where(or_(_users.c.username.in_(wanted), _users.c.email.in_(wanted)))
+    taken = exists().where(or_(users.c.username.in_(wanted), users.c.email.in_(wanted)))
     return bool((await session.execute(select(taken))).scalar_one())
 
 
 async def has_other_administrator(session: AsyncSession, user_id: str) -> bool:
     """Tell whether somebody else can administer; holds them to the end of the transaction."""
-    others = select(_users.c.id).where(_users.c.id != user_id, _users.c.is_admin, _users.c.is_active)
+    others = select(users.c.id).where(users.c.id != user_id, users.c.is_admin, users.c.is_active)
     return (await session.execute(others.limit(1).with_for_update())).first() is not None
 
 
 async def change_user(session: AsyncSession, user_id: str, at: datetime, **values: Any) -> None:
     """Change a user."""
-    await session.execute(update(_users).where(_users.c.id == user_id).values(updated_at=at, **values))
+    await session.execute(update(users).where(users.c.id == user_id).values(updated_at=at, **values))
 
 
 async def delete_user(session: AsyncSession, user_id: str) -> None:
     """Delete a user with all that hangs on them."""
-    await session.execute(delete(_users).where(_users.c.id == user_id))
+    await session.execute(delete(users).where(users.c.id == user_id))

@@ -57,7 +57,7 @@ def rotate(env_file: Path | None, *, as_json: bool) -> None:
     perform(env_file, work, lambda key: show(Report(as_json), "A new key signs.", msgspec.to_builtins(key)))
 
 
-@keys.command()
+@keys.command(context_settings={"ignore_unknown_options": True})  # the kid of an older key may begin with "-"
 @click.argument("kid")
 @yes_option
 @json_option

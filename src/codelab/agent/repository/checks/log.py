@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Table, and_, exists, func, insert, literal, not_, select, update
+from sqlalchemy import and_, exists, func, insert, literal, not_, select, update
 
-from codelab.agent.models import FoldedRange, Message, Session, SessionCounter, SessionEvent
 from codelab.agent.repository.checks.common import did, find
+from codelab.agent.repository.tables import counters, events, folded, messages, sessions
 from codelab.storage import Check
 
 if TYPE_CHECKING:
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from codelab.storage import Finding
 
 __all__ = ("CHECKS",)
-
-sessions = cast("Table", Session.__table__)
-counters = cast("Table", SessionCounter.__table__)
-events = cast("Table", SessionEvent.__table__)
-messages = cast("Table", Message.__table__)
-folded = cast("Table", FoldedRange.__table__)
 
 
 def _gaps() -> CTE:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Table, and_, func, literal, not_, or_, select, update
+from sqlalchemy import and_, func, literal, not_, or_, select, update
 
-from codelab.agent.models import AgentContext, Message, MessageImage, PendingApproval, Session, ToolCall, Turn
 from codelab.agent.repository.approvals import LIMIT
 from codelab.agent.repository.checks.common import did, find
+from codelab.agent.repository.tables import approvals, calls, contexts, images, messages, sessions, turns
 from codelab.db import now
 from codelab.storage import Check, Finding
 
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ("CHECKS",)
 
-sessions = cast("Table", Session.__table__)
-turns = cast("Table", Turn.__table__)
-messages = cast("Table", Message.__table__)
-images = cast("Table", MessageImage.__table__)
-calls = cast("Table", ToolCall.__table__)
-approvals = cast("Table", PendingApproval.__table__)
-contexts = cast("Table", AgentContext.__table__)
 
 ENDED = ("completed", "failed", "cancelled")
 OPEN_CALLS = ("awaiting_approval", "requested")
