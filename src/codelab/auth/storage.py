@@ -35,7 +35,7 @@ SCHEMA = ModuleSchema(
 STORAGE = ModuleStorage(
     schema=SCHEMA,
     person_name=Root("users", "username"),
-    person_roots=(Root("users", "id"),),
+    person_roots=(Root("users", "id"), Root("auth_kept_answers", "owner_id")),
     trail=Root("audit_logs", "user_id"),
     checks=CHECKS,
 )

@@ -6,6 +6,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from codelab.auth.idempotency import write_once
 from codelab.auth.operators.common import check_text
 from codelab.auth.policy import check_password
 from codelab.auth.repository import revocations, users
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from codelab.auth.repository.users import UserRow
     from codelab.auth.revocations import Revocations
     from codelab.db import Database, Transaction
+    from codelab.idempotency import Once
 
 __all__ = ("NewUser", "Users")
 
@@ -146,12 +148,13 @@ class Users:
 
         return await self._change(actor, username, "second_factor_removed", change)
 
-    async def disable(self, actor: Actor, username: str) -> UserView:
+    async def disable(self, actor: Actor, username: str, once: Once | None = None) -> UserView:
         """Let a person log in no more, and log them out everywhere; nothing of theirs is removed.
 
         Raises:
             NotFound: there is no user of that name.
-            Conflict: it is the last administrator who can log in.
+            Conflict: it is the last administrator who can log in, or the key of ``once`` came with another request
+                before.
         """
 
         async def change(session: AsyncSession, user: UserRow, at: datetime) -> dict[str, Any] | None:
@@ -161,13 +164,14 @@ class Users:
             await users.change_user(session, user.id, at, is_active=False)
             return {"ended": await revocations.end_logins_of_user(session, user.id, at)}
 
-        return await self._change(actor, username, "user_disabled", change)
+        return await self._change(actor, username, "user_disabled", change, once)
 
-    async def enable(self, actor: Actor, username: str) -> UserView:
+    async def enable(self, actor: Actor, username: str, once: Once | None = None) -> UserView:
         """Let a person log in again.
 
         Raises:
             NotFound: there is no user of that name.
+            Conflict: the key of ``once`` came with another request before.
         """
 
         async def change(session: AsyncSession, user: UserRow, at: datetime) -> dict[str, Any] | None:
@@ -176,7 +180,7 @@ class Users:
             await users.change_user(session, user.id, at, is_active=True)
             return {}
 
-        return await self._change(actor, username, "user_enabled", change)
+        return await self._change(actor, username, "user_enabled", change, once)
 
     async def delete(self, actor: Actor, username: str) -> UserView:
         """Delete an account with all its logins and consents; what it was is returned.
@@ -202,6 +206,7 @@ class Users:
         username: str,
         event: Event,
         change: Callable[[AsyncSession, UserRow, datetime], Awaitable[dict[str, Any] | None]],
+        once: Once | None = None,
     ) -> UserView:
         """Change a user in one unit of work; ``change`` says what the audit trail tells, None for no change."""
         at = now()
@@ -214,7 +219,7 @@ class Users:
                 self._record(session, event, actor, before.id, **told)
             return _view(await users.find_user_row(session, username) or before)
 
-        user = await self._database.write(unit)
+        user = await write_once(self._database, once, actor, (event, username), unit, UserView)
         self._ended.note()
         return user
 
