@@ -31,7 +31,7 @@ ONLY_READING = {
 }
 #: ``test_mcp`` repeats this one.
 WITH_A_SERVER = "/api/v1/sessions/{session_id}/mcp-servers"
-#: Those of administrators are told in docs/api.md; ``test_inbox`` repeats the one that takes a key.
+#: ``tests/auth/test_idempotency.py`` repeats those of module auth, ``test_inbox`` the one of this module.
 ADMINS = "/api/v1/admin/"
 
 

@@ -10,14 +10,13 @@ import pytest
 
 from codelab import idempotency
 from codelab.auth.cleaning import clean
-from codelab.settings import AuthSettings
 from tests.agent.routes import list_routes
 from tests.support.auth import RunningAuth, running_auth
 
 if TYPE_CHECKING:
     import httpx2
 
-    from tests.support.databases import DatabaseUrls
+    from codelab.settings import AuthSettings
 
 ROOT = "/api/v1/admin"
 REPLAYED = "Idempotent-Replayed"
@@ -180,9 +179,7 @@ async def test_a_key_outlives_the_server(settings: AuthSettings) -> None:
     assert (again.content, again.headers[REPLAYED], len(keys)) == (first.content, "true", 2)
 
 
-async def test_no_effect_without_its_answer(
-    served: RunningAuth, admin: Admin, migrated: DatabaseUrls, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_effect_without_its_answer(served: RunningAuth, admin: Admin) -> None:
     """One unit of work writes both: where the answer cannot be kept, nothing was done."""
     await served.execute("ALTER TABLE auth_kept_answers RENAME TO gone")
     assert (await admin.post(f"{ROOT}/users/ada/disable")).status_code >= 500
