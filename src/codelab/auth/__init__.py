@@ -177,7 +177,9 @@ class AuthModule(InitPlugin):
         )
         self._jobs = Jobs(Job("auth-keys", _FOLLOW_KEYS, self._keys.refresh))
         self._registration = Registration(self.database, self._audit, settings)
-        self._principals = Principals(self.database, self._tokens, self._personal, self._ended, local_secret)
+        self._principals = Principals(
+            self.database, self._known, self._tokens, self._personal, self._ended, local_secret
+        )
         self._introspection = Introspection(
             self.database, self._known, self._audit, self._tokens, self._inherited, self._ended, refusals
         )
