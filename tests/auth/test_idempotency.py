@@ -10,6 +10,8 @@ import pytest
 
 from codelab import idempotency
 from codelab.auth.cleaning import clean
+from codelab.auth.operators.common import Actor
+from codelab.auth.schemas import Origin
 from tests.agent.routes import list_routes
 from tests.support.auth import RunningAuth, running_auth
 
@@ -187,6 +189,18 @@ async def test_no_effect_without_its_answer(served: RunningAuth, admin: Admin) -
     (ada,) = await served.rows("SELECT is_active FROM users WHERE username = 'ada'")
     assert ada["is_active"]
     assert (await admin.post(f"{ROOT}/users/ada/disable")).status_code == 200
+
+
+async def test_answers_go_with_whom_they_tell_of(served: RunningAuth, admin: Admin) -> None:
+    """A deleted account leaves nothing of it in an answer; what tells of others is kept."""
+    for username in ("bob", "eve"):
+        await admin.post(f"{ROOT}/users", body={"username": username, "email": f"{username}@example.com"})
+        await admin.post(f"{ROOT}/users/{username}/disable")
+    await served.module.operators.users.delete(Actor("tests", Origin()), "bob")
+    kept = [row["answer"] for row in await served.rows("SELECT answer FROM auth_kept_answers")]
+
+    assert ["eve@example.com" in answer for answer in kept] == [True]
+    assert (await admin.post(f"{ROOT}/users/bob/disable")).status_code == 404
 
 
 async def test_answers_end_after_a_day(served: RunningAuth, admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime  # noqa: TC003 - the mapping reads the annotations
 from typing import TYPE_CHECKING, Any
 
+from msgspec.json import encode
 from sqlalchemy import Index, String, Text, delete, insert, select
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
@@ -73,3 +74,8 @@ class KeptAnswers:
         columns = self._table.c
         removed = await db.execute(delete(self._table).where(columns.db_id.in_(keys)).returning(columns.db_id))
         return len(removed.all())
+
+    async def remove_telling_of(self, db: AsyncSession, member: str, value: str) -> None:
+        """Delete the answers that have a member of this name and value."""
+        told = encode({member: value}).decode()[1:-1]
+        await db.execute(delete(self._table).where(self._table.c.answer.contains(told, autoescape=True)))

@@ -10,6 +10,7 @@ from codelab.auth.idempotency import write_once
 from codelab.auth.operators.common import check_text
 from codelab.auth.policy import check_password
 from codelab.auth.repository import revocations, users
+from codelab.auth.repository.answers import ANSWERS
 from codelab.auth.repository.factors import delete_factor
 from codelab.auth.resets import create_reset
 from codelab.auth.schemas import UserView
@@ -196,6 +197,7 @@ class Users:
             await _keep_an_administrator(session, user)
             ended = await revocations.end_logins_of_user(session, user.id, at)
             await users.delete_user(session, user.id)
+            await ANSWERS.remove_telling_of(session, "id", user.id)
             return {"ended": ended, "username": user.username}
 
         return await self._change(actor, username, "user_deleted", change)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from sqlalchemy import inspect
+
 from codelab.auth.models import KeptAnswer
 from codelab.db.answers import KeptAnswers
 
 if TYPE_CHECKING:
-    from sqlalchemy import Table
+    from sqlalchemy import Connection, Table
 
-__all__ = ("ANSWERS",)
+__all__ = ("ANSWERS", "has_answers")
 
 ANSWERS = KeptAnswers(cast("Table", KeptAnswer.__table__))
+
+
+def has_answers(connection: Connection) -> bool:
+    """Tell whether a database has the table, which came with revision ``auth_0007``."""
+    return inspect(connection).has_table(KeptAnswer.__tablename__)
