@@ -12,6 +12,7 @@ import requests
 import schemathesis
 from schemathesis.generation import GenerationMode
 
+from tests.support.auth import CLIENT
 from tests.support.server import ALL_SCOPES, make_settings, serving
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ async def fuzz(server: Running, examples: int, seed: int, half: int | None) -> F
     auth = server.app.state.auth
     await server.person("admin")
     (admin,) = [user for user in await auth.operators.users.list(10) if user.is_admin]
-    token = auth._tokens.issue(user_id=admin.id, client_id="tests", scope=f"{ALL_SCOPES} api:admin", lifetime=86_400)
+    token = auth._tokens.issue(user_id=admin.id, client_id=CLIENT, scope=f"{ALL_SCOPES} api:admin", lifetime=86_400)
     document = server.app.openapi_schema.to_schema()
     fuzzer = Fuzzer(document, server.url, token, examples, seed, half)
     await asyncio.to_thread(fuzzer.run)

@@ -14,6 +14,7 @@ from codelab.agent.policy import Policy, Rule
 from codelab.db import now
 from tests.agent.providers.upstream import text_answer
 from tests.agent.transcripts import call, calls_answer, last
+from tests.support.auth import CLIENT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -140,7 +141,7 @@ async def test_what_is_kept_of_a_decision(talker: Person, model: Upstream) -> No
     one = (await talker.decide(session, first["approval_id"], "edit", modified_arguments=edited)).json()
     other = (await talker.decide(session, second["approval_id"], "reject", feedback="no")).json()
 
-    assert (one["decided_by"], one["decided_client_id"], one["decided_arguments"]) == (talker.id, "tests", edited)
+    assert (one["decided_by"], one["decided_client_id"], one["decided_arguments"]) == (talker.id, CLIENT, edited)
     assert one["modified_arguments"] == edited
     assert one["session_id"] == session
     assert other["decided_arguments"] == WRITE | {"path": "b.md"}

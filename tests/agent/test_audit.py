@@ -19,6 +19,7 @@ from codelab.storage.pruning import prune_chain
 from tests.agent.providers.upstream import text_answer
 from tests.agent.test_approvals import WRITE, ask, change, let_time_pass
 from tests.agent.transcripts import call, calls_answer
+from tests.support.auth import CLIENT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -91,7 +92,7 @@ async def test_what_is_in_it(served: Running, model: Upstream, tmp_path: Path) -
     ]
     assert {(row["owner_id"], row["session_id"]) for row in rows} == {(ada.id, session)}
     approved, rejected = by_kind["approval_approved"], by_kind["approval_rejected"]
-    assert (approved["actor_id"], approved["client_id"]) == (ada.id, "tests")
+    assert (approved["actor_id"], approved["client_id"]) == (ada.id, CLIENT)
     assert (approved["data"]["arguments"], approved["data"]["feedback"]) == (WRITE, "fine")
     assert (rejected["data"]["decision"], rejected["data"]["agent"]) == ("reject", "coder")
     assert by_kind["approval_expired"]["actor_id"] is None

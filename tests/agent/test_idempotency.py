@@ -6,7 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from codelab.agent import cleaning, idempotency
+from codelab import idempotency
+from codelab.agent import cleaning
 from codelab.settings import AgentSettings
 from tests.agent.routes import list_routes
 from tests.agent.transcripts import END, last
@@ -30,7 +31,7 @@ ONLY_READING = {
 }
 #: ``test_mcp`` repeats this one.
 WITH_A_SERVER = "/api/v1/sessions/{session_id}/mcp-servers"
-#: Those of administrators are told in docs/api.md; ``test_inbox`` repeats the one that takes a key.
+#: ``tests/auth/test_idempotency.py`` repeats those of module auth, ``test_inbox`` the one of this module.
 ADMINS = "/api/v1/admin/"
 
 
@@ -159,7 +160,6 @@ async def test_answers_end_after_a_day(
     kept = await post(ada, "/api/v1/sessions", {"title": "t"}, "other")
     monkeypatch.setattr(idempotency, "KEPT", timedelta(0))
     second = await post(ada, "/api/v1/sessions", {"title": "changed"}, "k")
-    monkeypatch.setattr(cleaning, "KEPT", timedelta(0))
     async with Witness.at(migrated) as witness:
         before = await witness.rows("SELECT count(*) FROM kept_answers")
         counts = await cleaning.clean(running.app.state.agent.database, AgentSettings())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.agent.routes import BODIES, list_routes
 from tests.agent.transcripts import last
+from tests.support.auth import CLIENT
 
 if TYPE_CHECKING:
     from tests.support.server import Person, Running
@@ -80,7 +81,7 @@ async def test_every_route_needs_a_token_with_its_scope(running: Running, ada: P
         needed = SCOPES.get((route.method, route.path), "api:read" if route.method == "GET" else "api:write")
         needed = "api:admin" if route.path.startswith("/api/v1/admin/") else needed
         token = running.app.state.auth._tokens.issue(
-            user_id=ada.id, client_id="tests", scope=" ".join(everything - {needed}), lifetime=60
+            user_id=ada.id, client_id=CLIENT, scope=" ".join(everything - {needed}), lifetime=60
         )
         url = route.url(session_id=session)
         tries: list[tuple[dict[str, str], int, str]] = [

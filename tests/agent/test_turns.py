@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.agent.transcripts import END, last, types
+from tests.support.auth import CLIENT
 
 if TYPE_CHECKING:
     from tests.support.server import Event, Person, Running
@@ -197,7 +198,7 @@ class TestApprovals:
         """A token without approvals:decide gets 403 insufficient_scope."""
         session, approval = await self.ask(ada)
         token = running.app.state.auth._tokens.issue(
-            user_id=ada.id, client_id="tests", scope="api:read api:write", lifetime=60
+            user_id=ada.id, client_id=CLIENT, scope="api:read api:write", lifetime=60
         )
         url = f"/api/v1/sessions/{session}/approvals/{approval['approval_id']}"
         answer = await running.http.post(

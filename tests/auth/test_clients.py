@@ -12,7 +12,7 @@ from codelab.auth.operators.common import Actor
 from codelab.auth.schemas import Origin
 from codelab.auth.tokens import hash_token
 from tests.support.auth import CLIENT
-from tests.support.operators import eventually
+from tests.support.operators import document, eventually
 
 if TYPE_CHECKING:
     from tests.support.auth import RunningAuth
@@ -85,3 +85,47 @@ async def test_nobody_logs_in_by_way_of_a_client_that_ended(
     refused = await served.login("ada")
     assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
     assert len(await served.rows("SELECT id FROM refresh_tokens")) == 1
+
+
+async def test_tokens_end_with_their_client(machine: RunningAuth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once where this process did it: at our API, for streams, at introspection; a refresh is refused.
+
+    So do the tokens of a person, also where no revocation was written for them.
+    """
+    monkeypatch.setattr(clients, "_MAX_AGE", 3600.0)
+    await machine.client("asking", secret="s")
+    fields = {"grant_type": "client_credentials"}
+    own = (await machine.post("/oauth/token", "machine", OLD, **fields)).json()["access_token"]
+    login = (await machine.login("ada")).json()
+    administered = machine.module.operators.clients
+
+    async def introspect(token: str) -> bool:
+        answer = await machine.post("/oauth/introspect", "asking", "s", token=token)
+        return bool(answer.json()["active"])
+
+    for client_id, token in (("machine", own), (CLIENT, login["access_token"])):
+        assert ((await machine.me(token)).status_code, await introspect(token)) == (200, True)
+        principal = await machine.module.authenticate(token)
+        assert await machine.module.still_valid([principal]) == {principal}
+        await administered.disable(ACTOR, client_id)
+        await change(machine, "DELETE FROM revoked_tokens")
+        assert ((await machine.me(token)).status_code, await introspect(token)) == (401, False)
+        assert await machine.module.still_valid([principal]) == set()
+    refused = await machine.refresh(login["refresh_token"])
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
+
+
+async def test_tokens_end_with_a_client_that_a_command_disables(machine: RunningAuth) -> None:
+    """What ``codelab client disable`` did beside the server ends the tokens of a program, and a person's, soon."""
+    own = (await machine.post("/oauth/token", "machine", OLD, grant_type="client_credentials")).json()["access_token"]
+    login = (await machine.login("ada")).json()
+
+    async def status(token: str) -> int:
+        return (await machine.me(token)).status_code
+
+    for client_id, token in (("machine", own), (CLIENT, login["access_token"])):
+        assert await status(token) == 200
+        await document(machine.settings, "client", "disable", client_id)
+        await eventually(401, lambda token=token: status(token))
+    await eventually(400, lambda: ask(machine))
+    assert (await machine.refresh(login["refresh_token"])).status_code == 400

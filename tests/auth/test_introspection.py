@@ -96,6 +96,19 @@ class TestIntrospection:
         await server.execute("UPDATE users SET is_active = :no", no=False)
         assert await ask(server, token) == {"active": False}
 
+    async def test_a_disabled_client(self, server: RunningAuth) -> None:
+        """The tokens that it was given are not active, a person's and its own; those by way of others are."""
+        machine = (await server.post("/oauth/token", "machine", "m", grant_type="client_credentials")).json()
+        login = (await server.login()).json()
+        tokens = (machine["access_token"], login["access_token"], login["refresh_token"])
+        for client_id, expected in (("machine", [False, True, True]), (CLIENT, [True, False, False])):
+            change = "UPDATE oauth_clients SET is_active = :active WHERE client_id = :client_id"
+            await server.execute(change, active=False, client_id=client_id)
+            assert await are_active(server, tokens) == expected
+            assert await ask(server, tokens[expected.index(False)]) == {"active": False}
+            await server.execute(change, active=True, client_id=client_id)
+        assert await are_active(server, tokens) == [True, True, True]
+
     async def test_only_clients_with_a_secret_may_ask(self, server: RunningAuth) -> None:
         """Others are told invalid_client, and nothing about the token; a bearer token is no proof either."""
         token = (await server.login()).json()["access_token"]

@@ -16,8 +16,8 @@ from oauthlib.oauth2 import BackendApplicationClient, WebApplicationClient
 from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
-from codelab.auth.operators.clients import WantedClient
 from codelab.auth.operators.common import Actor
+from codelab.auth.operators.wanted import WantedClient
 from codelab.auth.schemas import Origin
 from tests.support.auth import PASSWORD
 from tests.support.browser import Browser

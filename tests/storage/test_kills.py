@@ -81,7 +81,7 @@ def test_a_copy_that_is_killed(
         left = kill_somewhere((*command, target), target, marked_for, tmp_path)
         assert contents(source, AGENT) == before
         if left is not None:
-            environ = clean_environ(tmp_path, AGENT_RUNTIME__DB_URL=target, AUTH_SERVICE__MASTER_KEY="x" * 20)
+            environ = clean_environ(tmp_path, AGENT_RUNTIME__DB_URL=target, AUTH_SERVICE__MASTER_KEY="correct horse")
             answer = run_codelab("serve", "--port", "0", folder=tmp_path, environ=environ)
             assert answer.returncode == 2
             assert "did not come to its end, so the data is not whole. Run it again: codelab db copy" in answer.stderr

@@ -45,6 +45,9 @@ def people(
             auth.execute("UPDATE users SET username = ? WHERE rowid = ?", (name, number))
         auth.execute("UPDATE refresh_tokens SET user_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
         auth.execute("UPDATE audit_logs SET user_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
+        auth.execute("UPDATE auth_kept_answers SET owner_id = CASE WHEN rowid % 2 THEN ? ELSE ? END", (ada, bob))
+        told = "UPDATE auth_kept_answers SET answer = ? WHERE db_id = (SELECT max(db_id) FROM auth_kept_answers"
+        auth.execute(f"{told} WHERE owner_id = ?)", (json.dumps({"id": ada}, separators=(",", ":")), bob))
         auth.execute("UPDATE audit_logs SET erased_at = NULL")
         auth.execute("DELETE FROM auth_audit_head WHERE id <> 1")
         auth.execute("UPDATE audit_logs SET user_agent = ? WHERE user_id = ?", (SECRET, ada))
@@ -141,14 +144,15 @@ def test_a_person_is_erased(people: DatabaseUrls, dialect: str) -> None:
     half = (ROWS + 1) // 2
     assert answer["modules"]["agent"]["rows"]["messages"] == half
     removed = {table: count for table, count in answer["modules"]["auth"]["rows"].items() if count}
-    assert removed == {"users": 1, "refresh_tokens": half}
+    assert removed == {"users": 1, "refresh_tokens": half, "auth_kept_answers": half}
     assert [answer["modules"][name]["emptied"] for name in ("auth", "agent")] == [half, half]
     for name, tables in before.items():
         for table, rows in tables.items():
             if "audit" not in table:
                 assert set(after[name][table]) <= set(rows)
                 gone = set(rows) - set(after[name][table])
-                assert len(gone) == answer["modules"][name]["rows"].get(table, 0), table
+                about = 1 if table == "auth_kept_answers" else 0  # what Bob was answered about Ada
+                assert len(gone) == answer["modules"][name]["rows"].get(table, 0) + about, table
                 assert not any(ada in row or SECRET in row for row in after[name][table])
     trail = after["auth"]["audit_logs"]
     assert len(trail) == len(before["auth"]["audit_logs"]) + 1

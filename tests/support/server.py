@@ -19,6 +19,7 @@ from codelab.connections import uvicorn_options
 from codelab.db import new_id, now
 from codelab.settings import AgentSettings, AuthSettings, ServerSettings, Settings
 from tests.support.apps import living
+from tests.support.auth import CLIENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -155,7 +156,7 @@ class Running:
         async with auth.database.read() as db:
             user = await find_user(db, name)
         assert user is not None
-        token = auth._tokens.issue(user_id=user.id, client_id="tests", scope=scope, lifetime=lifetime)
+        token = auth._tokens.issue(user_id=user.id, client_id=CLIENT, scope=scope, lifetime=lifetime)
         http = httpx2.AsyncClient(
             base_url=self.url,
             verify=False,  # no TLS here: to read the certificates of the system takes 20 ms

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from codelab.agent.folding import fold
-from codelab.agent.idempotency import KEPT
-from codelab.agent.repository import answers, removal
+from codelab.agent.idempotency import remove_old
+from codelab.agent.repository import removal
 from codelab.agent.repository.audit import AUDIT
 from codelab.db import now
 from codelab.db.upkeep import Batches
@@ -44,11 +44,7 @@ async def clean(
         counts["rows of deleted sessions"] = await remove_deleted(
             database, batches, at - settings.keep_deleted_sessions
         )
-    counts["kept answers"] = await batches.run_through(
-        lambda db: answers.list_before(db, at - KEPT, KEYS),
-        KEYS,
-        lambda tx, keys: answers.remove(tx.session, keys),
-    )
+    counts["kept answers"] = await remove_old(batches)
     if settings.keep_audit is not None and chain is not None:
         before = at - settings.keep_audit
         counts["audit rows"] = await prune_chain(database, batches, chain, AUDIT, before, "audit trail of agents")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from codelab.agent import frames
-from codelab.agent.idempotency import read_key
+from codelab.idempotency import read_key
 
 if TYPE_CHECKING:
-    from codelab.agent.idempotency import Once
     from codelab.agent.turns import ApprovalService, ClaimService, TurnService
+    from codelab.idempotency import Once
     from codelab.identity import Principal
 
 __all__ = ("Commands",)

@@ -27,7 +27,6 @@ from codelab.agent.readers import Following, Readers
 from codelab.agent.reference import ReferenceFace
 from codelab.agent.reference.routes import routers as reference_routers
 from codelab.agent.routes import router
-from codelab.agent.routes.common import mark_replay
 from codelab.agent.schemas import AgentList
 from codelab.agent.sessions import SessionService
 from codelab.agent.storage import SCHEMA
@@ -54,6 +53,7 @@ from codelab.db import Database, Limits, parse_url
 from codelab.db.jobs import Job, Jobs
 from codelab.db.upkeep import Upkeep
 from codelab.errors import StartError
+from codelab.repeating import mark_replays
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -216,7 +216,7 @@ class AgentModule(InitPlugin):
         app_config.route_handlers.append(router(max_message_body=self.max_message_body))
         app_config.route_handlers.extend(reference_routers())
         app_config.middleware.append(self._entry)  # not of the routers, which Litestar copies with all they hold
-        app_config.before_send.append(mark_replay)
+        mark_replays(app_config)
         app_config.lifespan.append(self._lifespan)
         app_config.dependencies |= {
             "agents": Provide(lambda: AgentList.of(self._agents.values()), sync_to_thread=False),

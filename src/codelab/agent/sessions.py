@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from codelab.agent.agents import Agents
-    from codelab.agent.idempotency import Once
     from codelab.agent.log import EventLog
     from codelab.agent.model_choice import Models
     from codelab.agent.turns import Runner, Transitions
     from codelab.db import Database, Transaction
+    from codelab.idempotency import Once
     from codelab.identity import Principal
 
 __all__ = ("SessionService",)
@@ -100,7 +100,7 @@ class SessionService:
             return None if at is None else SessionInfo.fresh(session_id, new, agent, metadata, at)
 
         values = [new.session_id, new.title, new.agent, metadata, *([new.model] if new.model else [])]
-        made = await write_once(self._database, once, principal, ("sessions",), values, unit, SessionInfo)
+        made = await write_once(self._database, once, principal.subject, ("sessions",), values, unit, SessionInfo)
         if made is None:  # refused here and not in the unit, whose failure would send its whole batch back
             raise Conflict(f"You have a session {session_id!r} already.", code="session_exists", field="session_id")
         return made

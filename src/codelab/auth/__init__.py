@@ -68,6 +68,7 @@ from codelab.db import Database, Limits, parse_url
 from codelab.db.jobs import Job, Jobs
 from codelab.db.upkeep import Upkeep
 from codelab.fetching import Fetcher
+from codelab.repeating import mark_replays
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -176,7 +177,9 @@ class AuthModule(InitPlugin):
         )
         self._jobs = Jobs(Job("auth-keys", _FOLLOW_KEYS, self._keys.refresh))
         self._registration = Registration(self.database, self._audit, settings)
-        self._principals = Principals(self.database, self._tokens, self._personal, self._ended, local_secret)
+        self._principals = Principals(
+            self.database, self._known, self._tokens, self._personal, self._ended, local_secret
+        )
         self._introspection = Introspection(
             self.database, self._known, self._audit, self._tokens, self._inherited, self._ended, refusals
         )
@@ -197,6 +200,7 @@ class AuthModule(InitPlugin):
             is_open = self._settings.registration == "open"
             app_config.route_handlers.extend(registration_routes(self._registration, is_open=is_open))
         app_config.middleware.append(BearerMiddleware(self._principals))
+        mark_replays(app_config)
         app_config.lifespan.append(self._live)
         return app_config
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from codelab.auth.idempotency import remove_old
 from codelab.auth.repository import audit, cleaning
 from codelab.auth.repository.clients import delete_unused
 from codelab.db import now
@@ -38,6 +39,7 @@ async def clean(
     batches = batches or Batches(database)
     at = now()
     counts = {"refresh tokens": 0, "signing keys": 0, "audit rows": 0, "ended flows": 0, "unused clients": 0}
+    counts["kept answers"] = await remove_old(batches)
     if (keep := settings.keep_ended_tokens) is not None:
         counts["refresh tokens"] = await remove_tokens(batches, at - keep)
     if (keep := settings.keep_expired_keys) is not None:

@@ -53,17 +53,32 @@ class KnownClients:
                 it registered for.
             OAuthError: the client is disabled (``invalid_grant``).
         """
+        if (client := self._remember(credentials.client_id)) is not None:
+            with contextlib.suppress(OAuthError):
+                return _check(client, credentials)
+        return _check(await self._look_up(credentials.client_id), credentials)
+
+    async def is_active(self, client_id: str) -> bool:
+        """Tell whether a client is there and not disabled, so that what it was given before is good."""
+        client = self._remember(client_id)
+        if client is None or not client.is_active:
+            client = await self._look_up(client_id)
+        return client is not None and client.is_active
+
+    def _remember(self, client_id: str) -> ClientRecord | None:
+        known = self._known.get(client_id)
+        if known is None or known.generation != self._generation or time.monotonic() - known.at >= _MAX_AGE:
+            return None
+        return known.client
+
+    async def _look_up(self, client_id: str) -> ClientRecord | None:
         # Both are read before the database, so that an answer from before a change is not taken for a later one.
         at, generation = time.monotonic(), self._generation
-        known = self._known.get(credentials.client_id)
-        if known is not None and known.generation == generation and at - known.at < _MAX_AGE:
-            with contextlib.suppress(OAuthError):
-                return _check(known.client, credentials)
         async with self._database.peek() as session:
-            client = await clients.find_client(session, credentials.client_id)
+            client = await clients.find_client(session, client_id)
         if client is not None:
-            self._known.put(credentials.client_id, _Known(at, generation, client))
-        return _check(client, credentials)
+            self._known.put(client_id, _Known(at, generation, client))
+        return client
 
 
 def _check(client: ClientRecord | None, credentials: ClientCredentials) -> ClientRecord:

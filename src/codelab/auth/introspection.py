@@ -128,7 +128,7 @@ class Introspection:
         return found
 
     async def _describe_access(self, claims: dict[str, Any]) -> dict[str, Any]:
-        if await self._ended.ended(ids_of(claims)):
+        if await self._ended.ended(ids_of(claims)) or not await self._clients.is_active(claims["client_id"]):
             return {"active": False}
         said = {name: claims[name] for name in _COPIED if name in claims}
         if claims["sub"] == claims["client_id"]:
@@ -140,9 +140,11 @@ class Introspection:
         return {"active": True, **said, "username": user.username, "token_type": "Bearer"}
 
     async def _describe_refresh(self, found: RefreshRecord) -> dict[str, Any]:
+        if found.revoked or found.expires_at <= now() or not await self._clients.is_active(found.client_id):
+            return {"active": False}
         async with self._database.peek() as session:
             user = await users.find_user_by_id(session, found.user_id)
-        if found.revoked or found.expires_at <= now() or user is None or not user.is_active:
+        if user is None or not user.is_active:
             return {"active": False}
         return {
             "active": True,

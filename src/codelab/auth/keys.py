@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,7 +20,7 @@ from codelab.errors import StartError
 from codelab.key_file import open_key_file, read_key_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -153,6 +154,18 @@ class KeyRing:
         Raises:
             StartError: the key file cannot be used.
         """
+        kid = await self._database.write(self.successor(origin, older_than=older_than, **said))
+        await self.reload()
+        return kid
+
+    def successor(
+        self, origin: Origin, *, older_than: timedelta | None = None, **said: Any
+    ) -> Callable[[Transaction], Awaitable[str]]:
+        """Return the unit of work of ``rotate``, after which ``reload`` is due.
+
+        Raises:
+            StartError: the key file cannot be used.
+        """
         wrapping = self._open()
 
         async def unit(transaction: Transaction) -> str:
@@ -167,14 +180,13 @@ class KeyRing:
             await keys.retire_signing_keys(session, kids, at, expires_at=at + lifetime + SLACK)
             kid = await _insert_key(session, wrapping, at)
             self._record(session, "key_made", origin, kid=kid, **said)
+            transaction.after_commit(partial(logger.info, "Signing key made: %s", kid))
             return kid
 
-        kid = await self._database.write(unit)
-        logger.info("Signing key made: %s", kid)
-        await self._reload()
-        return kid
+        return unit
 
-    async def _reload(self) -> None:
+    async def reload(self) -> None:
+        """Take over the keys that are published now."""
         async with self._database.read() as session:
             self._use(await keys.list_signing_keys(session, now(), ALGORITHM))
 

@@ -10,6 +10,7 @@ from sqlalchemy import Boolean, ForeignKey, Integer, String, Text, UniqueConstra
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from codelab.db import JsonText, UtcDateTime, new_id, now
+from codelab.db.answers import AnswerRow
 from codelab.db.chain import ChainCheckpoint, ChainedRow, ChainHead
 
 __all__ = (
@@ -21,6 +22,7 @@ __all__ = (
     "BrowserSession",
     "Consent",
     "DeviceCode",
+    "KeptAnswer",
     "OAuthClient",
     "RefreshToken",
     "RevokedToken",
@@ -250,3 +252,9 @@ class SigningKey(AuthBase):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class KeptAnswer(AnswerRow, AuthBase):
+    """What was answered to an administrator's request that had an Idempotency-Key."""
+
+    __tablename__ = "auth_kept_answers"

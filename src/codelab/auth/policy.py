@@ -28,11 +28,11 @@ _SENTENCES: dict[Flaw, str] = {
 
 
 class WeakPassword(BadRequest):
-    """Refuse a new password; ``flaw`` says why, for programs and pages."""
+    """Refuse a new password; ``flaw`` says why, for programs and pages, ``reason`` for people."""
 
     def __init__(self, flaw: Flaw) -> None:
-        super().__init__(f"password: {_SENTENCES[flaw]}", code="weak_password", field="password")
-        self.flaw = flaw
+        self.flaw, self.reason = flaw, _SENTENCES[flaw]
+        super().__init__(f"password: {self.reason}", code="weak_password", field="password")
 
 
 def check_password(password: str, *names: str) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from codelab.auth.personal_tokens import PERSONAL_CLIENT_ID, PERSONAL_PREFIX
 from codelab.auth.recent import Recent
 from codelab.auth.repository import users
-from codelab.auth.repository.clients import ClientRecord, find_active_clients, find_client
-from codelab.auth.repository.users import UserRecord
+from codelab.auth.repository.clients import find_active_clients
 from codelab.auth.seeds import ADMIN
 from codelab.auth.tokens import ids_of, key_mark, refuse
 from codelab.identity import SCOPES, Principal
@@ -21,22 +20,22 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from codelab.auth.clients import KnownClients
     from codelab.auth.personal_tokens import PersonalTokens
     from codelab.auth.repository.personal_tokens import TokenRecord
+    from codelab.auth.repository.users import UserRecord
     from codelab.auth.revocations import Revocations
     from codelab.auth.tokens import AccessTokens
     from codelab.db import Database
 
 __all__ = ("LOCAL_CLIENT_ID", "LOCAL_PREFIX", "Principals")
 
-A = TypeVar("A", UserRecord, ClientRecord)
-
 LOCAL_PREFIX = "codelab_local_"
 LOCAL_CLIENT_ID = "codelab-local"
 
-#: Seconds that a user or client may still be taken for active after somebody disabled it.
+#: Seconds that a user may still be taken for active after somebody disabled them.
 _MAX_AGE = 1.0
-#: Users that one statement asks for.
+#: Users or clients that one statement asks for.
 _CHUNK = 100
 
 
@@ -54,25 +53,27 @@ class Principals:
     def __init__(
         self,
         database: Database,
+        clients: KnownClients,
         tokens: AccessTokens,
         personal: PersonalTokens,
         ended: Revocations,
         local_secret: str | None,
     ) -> None:
         self._database = database
+        self._clients = clients
         self._tokens = tokens
         self._personal = personal
         self._ended = ended
         self._local_secret = local_secret.encode() if local_secret else None
         self._verified: Recent[_Verified] = Recent()
         self._personal_known: Recent[TokenRecord] = Recent()
-        self._known: Recent[tuple[float, Any]] = Recent()
+        self._known: Recent[tuple[float, UserRecord]] = Recent()
 
     async def find(self, token: str) -> Principal:
         """Return the person behind a token.
 
         Raises:
-            Unauthenticated: the token is not valid, or its user is disabled or gone, or it was revoked.
+            Unauthenticated: the token is not valid, or its user or client is disabled or gone, or it was revoked.
         """
         if token.startswith(LOCAL_PREFIX):
             return await self._find_local(token)
@@ -91,9 +92,10 @@ class Principals:
             self._verified.put(key, verified)
         if await self._ended.has_ended(verified.ids):
             raise refuse("The access token was revoked.")
+        if not await self._clients.is_active(verified.client_id):
+            raise refuse("The client of the access token is disabled or gone.")
         if verified.subject == verified.client_id:
             # RFC 9068 section 2.2: the subject of a client that acts for itself is the client.
-            await self._active(verified.client_id, find_client)
             username, scopes = verified.client_id, verified.scopes
         else:
             user = await self._active(verified.subject, users.find_user_by_id)
@@ -110,13 +112,16 @@ class Principals:
         )
 
     async def still_active(self, principals: Collection[Principal]) -> set[Principal]:
-        """Return who is not disabled, people and programs that act for themselves, as the database says now."""
-        wanted, active = list({each.subject for each in principals}), set[str]()
+        """Return who is not disabled, nor the client that acts for them, as the database says now."""
+        wanted = list({name for each in principals for name in (each.subject, each.client_id)})
+        active_users, active_clients = set[str](), {LOCAL_CLIENT_ID, PERSONAL_CLIENT_ID}
         async with self._database.peek() as session:
             for first in range(0, len(wanted), _CHUNK):
                 chunk = wanted[first : first + _CHUNK]
-                active |= await users.find_active_users(session, chunk) | await find_active_clients(session, chunk)
-        return {each for each in principals if each.subject in active}
+                active_users |= await users.find_active_users(session, chunk)
+                active_clients |= await find_active_clients(session, chunk)
+        active = active_users | active_clients
+        return {each for each in principals if each.subject in active and each.client_id in active_clients}
 
     async def _find_local(self, token: str) -> Principal:
         if self._local_secret is None or not hmac.compare_digest(token.encode(errors="replace"), self._local_secret):
@@ -142,7 +147,7 @@ class Principals:
             proof_ids=(found.id,),
         )
 
-    async def _active(self, key: str, find: Callable[[AsyncSession, str], Awaitable[A | None]]) -> A:
+    async def _active(self, key: str, find: Callable[[AsyncSession, str], Awaitable[UserRecord | None]]) -> UserRecord:
         # The clock is read before the database: what is read later is not older than it seems.
         at = time.monotonic()
         known = self._known.get((find, key))
@@ -154,7 +159,7 @@ class Principals:
                 raise refuse("The access token is not valid.")
             known = (at, found)
             self._known.put((find, key), known)
-        actor: A = known[1]
-        if not actor.is_active:
+        user = known[1]
+        if not user.is_active:
             raise refuse("The user of the access token is disabled.")
-        return actor
+        return user

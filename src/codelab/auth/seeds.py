@@ -8,12 +8,11 @@ import secrets
 import sys
 from typing import TYPE_CHECKING, Any
 
-from codelab.auth.passwords import MAX_PASSWORD_BYTES
+from codelab.auth.policy import WeakPassword, check_password
 from codelab.auth.repository import clients, users
 from codelab.db import new_id, now
 from codelab.errors import StartError
 from codelab.key_file import write_private_file
-from codelab.text import scrub
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ("ADMIN", "CLIENT_ID", "DEVICE_CODE", "TERMINAL_CLIENT_ID", "plant")
 
 ADMIN = "admin"
+ADMIN_EMAIL = "admin@codelab.local"
 CLIENT_ID = "codelab-flutter-app"
 TERMINAL_CLIENT_ID = "codelab-cli"
 #: The ``grant_type`` of RFC 8628 section 3.4.
@@ -89,7 +89,7 @@ async def _plant(transaction: Transaction, settings: AuthSettings, password_hash
         session,
         id=new_id(),
         username=ADMIN,
-        email="admin@codelab.local",
+        email=ADMIN_EMAIL,
         password_hash=password_hash,
         is_active=True,
         is_verified=True,
@@ -120,8 +120,10 @@ def _first_password(settings: AuthSettings) -> str:
     if settings.master_key is None:
         return secrets.token_urlsafe(18)
     password = settings.master_key
-    if scrub(password) != password or len(password.encode()) > MAX_PASSWORD_BYTES:
-        raise StartError(f"AUTH_SERVICE__MASTER_KEY: must be UTF-8 of at most {MAX_PASSWORD_BYTES} bytes.")
+    try:
+        check_password(password, ADMIN, ADMIN_EMAIL)
+    except WeakPassword as weak:
+        raise StartError(f"AUTH_SERVICE__MASTER_KEY: {weak.reason}. It is the first password of {ADMIN}.") from None
     return password
 
 

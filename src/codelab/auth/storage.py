@@ -10,6 +10,7 @@ from codelab.auth.audit import chain_key
 from codelab.auth.models import AuthBase
 from codelab.auth.people import models as _people  # noqa: F401 - its tables belong to the metadata
 from codelab.auth.repository import audit
+from codelab.auth.repository.answers import ANSWERS, has_answers
 from codelab.auth.repository.checks import CHECKS
 from codelab.db import ModuleSchema, new_id, now
 from codelab.db.chain import Chain
@@ -35,7 +36,7 @@ SCHEMA = ModuleSchema(
 STORAGE = ModuleStorage(
     schema=SCHEMA,
     person_name=Root("users", "username"),
-    person_roots=(Root("users", "id"),),
+    person_roots=(Root("users", "id"), Root("auth_kept_answers", "owner_id")),
     trail=Root("audit_logs", "user_id"),
     checks=CHECKS,
 )
@@ -54,6 +55,9 @@ def describe(settings: AuthSettings) -> ModuleStorage:
                 f"AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE: {settings.key_encryption_key_file} holds no key, and without "
                 "it the audit trail would be broken. Nothing was removed from it."
             )
+        # What administrators were answered about them; a database of an older schema keeps no answers.
+        if await (await session.connection()).run_sync(has_answers):
+            await ANSWERS.remove_telling_of(session, "id", user_id)
         chain = Chain(audit.AUDIT, key)
         emptied = await chain.erase(session, await audit.list_audit_ids(session, user_id))
         row = {"id": new_id(), "event_type": "user_erased", "event_data": {"user_id": user_id}}

@@ -20,11 +20,11 @@ from codelab.errors import BadRequest, Conflict, NotFound
 
 if TYPE_CHECKING:
     from codelab.agent.audit import AuditTrail, Event
-    from codelab.agent.idempotency import Once
     from codelab.agent.mcp.catalogue import Catalogue
     from codelab.agent.mcp.sealing import Sealer
     from codelab.agent.schemas.mcp import NewMcpServer
     from codelab.db import Database, Transaction
+    from codelab.idempotency import Once
     from codelab.identity import Principal
 
 __all__ = ("McpService",)
@@ -55,7 +55,7 @@ class McpService:
             session = await require_session(db, principal, session_id)
             others = await rows.list_servers(db, session.db_id)
         route, values = ("mcp-servers", session_id), msgspec.to_builtins(new)
-        kept = await find_kept(self._database, once, principal, route, values, McpServerInfo)
+        kept = await find_kept(self._database, once, principal.subject, route, values, McpServerInfo)
         if kept is not None:
             return kept
         if len(others) >= MAX_SERVERS:
@@ -94,7 +94,7 @@ class McpService:
             assert row is not None
             return McpServerInfo.from_row(row)
 
-        return await write_once(self._database, once, principal, route, values, unit, McpServerInfo)
+        return await write_once(self._database, once, principal.subject, route, values, unit, McpServerInfo)
 
     async def list(self, principal: Principal, session_id: str) -> McpServerList:
         """List the servers of a session.

@@ -8,10 +8,11 @@ from litestar import get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from codelab.agent.routes.common import AgentRequest, Repeatable
+from codelab.agent.routes.common import AgentRequest
 from codelab.agent.schemas import AgentList, ContextAnswer, ModelList, SwitchRequest
 from codelab.agent.sessions import SessionService
 from codelab.agent.turns import TurnService
+from codelab.repeating import Repeatable
 
 __all__ = ("HANDLERS",)
 

@@ -11,11 +11,12 @@ from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 
 from codelab.agent.inbox import Inbox
 from codelab.agent.readers import Following
-from codelab.agent.routes.common import AgentRequest, Cursor, Limit, Repeatable
+from codelab.agent.routes.common import AgentRequest, Cursor, Limit
 from codelab.agent.schemas import STATUSES, AdminApproval, AdminApprovals, InboxPage, Rejection
 from codelab.agent.stream import EventStream, read_cursor
 from codelab.agent.turns import ApprovalService
 from codelab.errors import BadRequest
+from codelab.repeating import Repeatable
 
 __all__ = ("HANDLERS",)
 

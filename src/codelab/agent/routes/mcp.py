@@ -7,8 +7,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from codelab.agent.mcp import McpService
-from codelab.agent.routes.common import AgentRequest, Repeatable
+from codelab.agent.routes.common import AgentRequest
 from codelab.agent.schemas.mcp import McpServerInfo, McpServerList, NewMcpServer
+from codelab.repeating import Repeatable
 
 __all__ = ("HANDLERS",)
 

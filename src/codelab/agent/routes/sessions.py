@@ -9,10 +9,11 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from codelab.agent.entry import MADE
-from codelab.agent.routes.common import AgentRequest, Cursor, Limit, Repeatable
+from codelab.agent.routes.common import AgentRequest, Cursor, Limit
 from codelab.agent.schemas import ContextView, History, NewSession, SessionChange, SessionInfo, SessionList
 from codelab.agent.sessions import SessionService
 from codelab.agent.turns import ContextService
+from codelab.repeating import Repeatable
 
 __all__ = ("HANDLERS",)
 

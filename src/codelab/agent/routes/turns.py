@@ -6,7 +6,7 @@ from litestar import delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
-from codelab.agent.routes.common import AgentRequest, Repeatable
+from codelab.agent.routes.common import AgentRequest
 from codelab.agent.schemas import (
     Approval,
     ApprovalList,
@@ -21,6 +21,7 @@ from codelab.agent.schemas import (
     TurnState,
 )
 from codelab.agent.turns import ApprovalService, ClaimService, QueueService, TurnService
+from codelab.repeating import Repeatable
 
 __all__ = ("HANDLERS", "MESSAGE_HANDLERS")
 

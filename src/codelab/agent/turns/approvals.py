@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agents
-    from codelab.agent.idempotency import Once
     from codelab.agent.policy import Policy
     from codelab.agent.schemas import GrantRequest
     from codelab.agent.turns.calls import CallTransitions
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
     from codelab.errors import Conflict
+    from codelab.idempotency import Once
     from codelab.identity import Principal
 
 __all__ = ("ApprovalService",)
@@ -109,7 +109,7 @@ class ApprovalService:
         route, values = ("approvals", session_id, approval_id), [decision, modified, feedback]
         if grant is not None:
             values.append(msgspec.to_builtins(grant))
-        return await self.in_time(write_once(self._database, once, principal, route, values, unit, Approval))
+        return await self.in_time(write_once(self._database, once, principal.subject, route, values, unit, Approval))
 
     async def take_decision(
         self,
@@ -224,7 +224,7 @@ class ApprovalService:
 
         route, values = ("admin-reject", approval_id), [feedback]
         try:
-            return await write_once(self._database, once, principal, route, values, unit, AdminApproval)
+            return await write_once(self._database, once, principal.subject, route, values, unit, AdminApproval)
         except OverdueError as overdue:
             row = overdue.row
         raise await self._end(row)

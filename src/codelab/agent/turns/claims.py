@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Row
 
-    from codelab.agent.idempotency import Once
     from codelab.agent.log import EventLog
     from codelab.agent.readers import Readers
     from codelab.agent.turns.calls import CallTransitions
     from codelab.db import Database, Transaction
+    from codelab.idempotency import Once
     from codelab.identity import Principal
 
 __all__ = ("ClaimService", "open_for_result", "unknown_outcome")
@@ -140,7 +140,7 @@ class ClaimService:
             )
 
         route, values = ("tool-claims", session_id, call_id), [client]
-        claimed = await write_once(self._database, once, principal, route, values, unit, Claim)
+        claimed = await write_once(self._database, once, principal.subject, route, values, unit, Claim)
         if once is not None and once.replayed:  # what was answered then need not hold any more
             claimed = await self._database.write(unit)
         return claimed

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from codelab.agent.agents import Agent
-    from codelab.agent.idempotency import Once
     from codelab.agent.log import EventLog
     from codelab.agent.schemas import NewImage
     from codelab.agent.turns.approvals import ApprovalService
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from codelab.agent.turns.runner import Runner
     from codelab.agent.turns.transitions import Transitions
     from codelab.db import Database, Transaction
+    from codelab.idempotency import Once
     from codelab.identity import Principal
 
 __all__ = ("TurnService",)
@@ -139,7 +139,7 @@ class TurnService:
             return MessageAccepted(message_id=message_id, turn_id=joined or turn_id, seq=seq)
 
         route, values = ("messages", session_id), [content, delivery, *([told] if told else [])]
-        return await write_once(self._database, once, principal, route, values, unit, MessageAccepted)
+        return await write_once(self._database, once, principal.subject, route, values, unit, MessageAccepted)
 
     @staticmethod
     async def _reject_while_busy(tx: Transaction, session: Row[Any]) -> None:
@@ -193,7 +193,7 @@ class TurnService:
             return await self.record_result(tx, principal, session_id, call_id, result, error, client=client)
 
         route, values = ("tool-results", session_id), [call_id, result, error]
-        return await write_once(self._database, once, principal, route, values, unit, ToolResultTaken)
+        return await write_once(self._database, once, principal.subject, route, values, unit, ToolResultTaken)
 
     def check_result_size(self, result: Any, error: str | None) -> None:
         """Raise ``TooLarge`` for a result over ``AGENT_RUNTIME__MAX_RESULT_BYTES``."""
@@ -251,7 +251,7 @@ class TurnService:
             return TurnState(turn_id=turn.id, state="cancelled")
 
         route = ("cancel", session_id)
-        state = await write_once(self._database, once, principal, route, [], unit, TurnState)
+        state = await write_once(self._database, once, principal.subject, route, [], unit, TurnState)
         if state.turn_id is not None:
             await self._runner.interrupt(state.turn_id)
         return state
@@ -287,4 +287,4 @@ class TurnService:
             return ContextAnswer(AgentContextInfo.from_rows(switched, switches))
 
         route = ("switch", session_id)
-        return await write_once(self._database, once, principal, route, [to_agent, reason], unit, ContextAnswer)
+        return await write_once(self._database, once, principal.subject, route, [to_agent, reason], unit, ContextAnswer)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
-from codelab.auth.operators.common import check_text
-from codelab.auth.redirects import describe_problem
+from codelab.auth.idempotency import write_once
+from codelab.auth.operators.wanted import DEFAULT, check_secret, check_wanted
 from codelab.auth.repository import clients, revocations
 from codelab.auth.schemas import ClientView
-from codelab.auth.scopes import SCOPES
-from codelab.auth.seeds import CLIENT_ID, DEVICE_CODE, TERMINAL_CLIENT_ID
+from codelab.auth.seeds import CLIENT_ID, TERMINAL_CLIENT_ID
 from codelab.auth.tokens import hash_token, new_refresh_token
 from codelab.db import new_id, now
-from codelab.errors import BadRequest, Conflict, NotFound
+from codelab.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,46 +22,16 @@ if TYPE_CHECKING:
     from codelab.auth.audit import Audit, Event
     from codelab.auth.clients import KnownClients
     from codelab.auth.operators.common import Actor
+    from codelab.auth.operators.wanted import WantedClient
     from codelab.auth.repository.clients import ClientRow
     from codelab.auth.revocations import Revocations
     from codelab.db import Database, Transaction
+    from codelab.idempotency import Once
     from codelab.settings import AuthSettings
 
-__all__ = ("GRANTS", "Clients", "NewClient", "WantedClient")
+__all__ = ("Clients", "NewClient")
 
-#: What a client may be given, by the names that operators use.
-GRANTS = {
-    "authorization_code": "authorization_code",
-    "refresh_token": "refresh_token",
-    "client_credentials": "client_credentials",
-    "device_code": DEVICE_CODE,
-    "password": "password",
-}
-#: What a client may ask for, and what it gets without asking, unless an operator says something else.
-ALLOWED = [scope for scope in SCOPES if scope != "api:admin"]
-DEFAULT = {"api:read", "api:write"}
-#: A secret that somebody chose is kept as its SHA-256, so that it has to be beyond guessing.
-MIN_SECRET, MAX_SECRET = 32, 255
-_ID = re.compile(r"[!-~]{1,255}")
-_SECRET = re.compile(r"[!-~]+")
 _SEEDED = {CLIENT_ID, TERMINAL_CLIENT_ID}
-
-
-class WantedClient(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Say what client to make.
-
-    ``grants`` are names such as ``authorization_code``; none: those of a program that people log in to. ``scope`` is
-    what it may ask for; none: all but ``api:admin``. ``secret`` is of a confidential client, made when there is none.
-    """
-
-    client_id: str
-    name: str
-    confidential: bool
-    redirect_uris: list[str] = []
-    post_logout_redirect_uris: list[str] = []
-    grants: list[str] = []
-    scope: str | None = None
-    secret: str | None = None
 
 
 class NewClient(NamedTuple):
@@ -108,7 +74,7 @@ class Clients:
             BadRequest: what is wanted does not fit together.
             Conflict: there is a client with that id.
         """
-        grants, scope = _check(wanted)
+        grants, scope = check_wanted(wanted)
         made = new_refresh_token() if wanted.confidential and wanted.secret is None else None
         secret, at = made or wanted.secret, now()
 
@@ -153,7 +119,7 @@ class Clients:
             BadRequest: the secret is too short.
         """
         if secret is not None:
-            _check_secret(secret)
+            check_secret(secret)
         made = new_refresh_token() if secret is None else None
 
         async def change(session: AsyncSession, client: ClientRow, at: datetime) -> dict[str, Any]:
@@ -165,11 +131,12 @@ class Clients:
 
         return NewClient(await self._change(actor, client_id, "client_secret_rotated", change), made)
 
-    async def disable(self, actor: Actor, client_id: str) -> ClientView:
+    async def disable(self, actor: Actor, client_id: str, once: Once | None = None) -> ClientView:
         """Give a client no more tokens, and end those that it has.
 
         Raises:
             NotFound: there is no such client.
+            Conflict: the key of ``once`` came with another request before.
         """
 
         async def change(session: AsyncSession, client: ClientRow, at: datetime) -> dict[str, Any] | None:
@@ -178,13 +145,14 @@ class Clients:
             await clients.change_client(session, client_id, at, is_active=False)
             return {"ended": await revocations.end_logins_of_client(session, client_id, at)}
 
-        return await self._change(actor, client_id, "client_disabled", change)
+        return await self._change(actor, client_id, "client_disabled", change, once)
 
-    async def enable(self, actor: Actor, client_id: str) -> ClientView:
+    async def enable(self, actor: Actor, client_id: str, once: Once | None = None) -> ClientView:
         """Give a client tokens again.
 
         Raises:
             NotFound: there is no such client.
+            Conflict: the key of ``once`` came with another request before.
         """
 
         async def change(session: AsyncSession, client: ClientRow, at: datetime) -> dict[str, Any] | None:
@@ -193,7 +161,7 @@ class Clients:
             await clients.change_client(session, client_id, at, is_active=True)
             return {}
 
-        return await self._change(actor, client_id, "client_enabled", change)
+        return await self._change(actor, client_id, "client_enabled", change, once)
 
     async def delete(self, actor: Actor, client_id: str) -> ClientView:
         """Delete a client with all its logins; what it was is returned.
@@ -218,6 +186,7 @@ class Clients:
         client_id: str,
         event: Event,
         change: Callable[[AsyncSession, ClientRow, datetime], Awaitable[dict[str, Any] | None]],
+        once: Once | None = None,
     ) -> ClientView:
         """Change a client in one unit of work; ``change`` says what the audit trail tells, None for no change."""
         at = now()
@@ -230,7 +199,7 @@ class Clients:
                 self._record(session, event, actor, client_id, **told)
             return _view(await clients.find_client_row(session, client_id) or before)
 
-        client = await self._database.write(unit)
+        client = await write_once(self._database, once, actor, (event, client_id), unit, ClientView)
         self._known.note()
         self._ended.note()
         return client
@@ -244,52 +213,6 @@ async def _find(session: AsyncSession, client_id: str) -> ClientRow:
     if client is None:
         raise NotFound(f"There is no client {client_id!r}.")
     return client
-
-
-def _check(wanted: WantedClient) -> tuple[list[str], list[str]]:
-    """Return the grants and the scopes of a client that can be made."""
-    if not _ID.fullmatch(wanted.client_id):
-        raise BadRequest("client_id: must have 1 to 255 visible ASCII characters without blanks", field="client_id")
-    if wanted.client_id.startswith(("https://", "http://")):
-        raise BadRequest("client_id: a URL names a document that the client keeps itself", field="client_id")
-    check_text(wanted.name, "name")
-    for field in ("redirect_uris", "post_logout_redirect_uris"):
-        for uri in getattr(wanted, field):
-            if (problem := describe_problem(uri)) is not None:
-                raise BadRequest(f"{field[:-1]}: {uri[:100]} {problem}", field=field)
-    grants = _read_grants(wanted)
-    scope = list(dict.fromkeys(wanted.scope.split())) if wanted.scope is not None else ALLOWED
-    if unknown := [each for each in scope if each not in SCOPES]:
-        raise BadRequest(f"scope: {unknown[0][:100]!r} is none of {' '.join(SCOPES)}", field="scope")
-    if not scope:
-        raise BadRequest("scope: must not be empty", field="scope")
-    if wanted.secret is not None:
-        if not wanted.confidential:
-            raise BadRequest("secret: a public client has none", field="secret")
-        _check_secret(wanted.secret)
-    return grants, scope
-
-
-def _read_grants(wanted: WantedClient) -> list[str]:
-    by_code = bool(wanted.redirect_uris)
-    names = wanted.grants or (["authorization_code", "refresh_token"] if by_code else [])
-    for name in names:
-        if name not in GRANTS and name not in GRANTS.values():
-            raise BadRequest(f"grant: {name[:100]!r} is none of {', '.join(GRANTS)}", field="grants")
-    grants = list(dict.fromkeys(GRANTS.get(name, name) for name in names))
-    if not set(grants) - {"refresh_token"}:
-        raise BadRequest("grant: say how it gets tokens, or name a redirect URI", field="grants")
-    if "authorization_code" in grants and not by_code:
-        raise BadRequest("redirect_uri: is required for authorization_code", field="redirect_uris")
-    if "client_credentials" in grants and not wanted.confidential:
-        raise BadRequest("grant: client_credentials is for confidential clients", field="grants")
-    return grants
-
-
-def _check_secret(secret: str) -> None:
-    if not MIN_SECRET <= len(secret) <= MAX_SECRET or not _SECRET.fullmatch(secret):
-        detail = f"secret: must have {MIN_SECRET} to {MAX_SECRET} visible ASCII characters without blanks"
-        raise BadRequest(detail, field="secret")
 
 
 def _view(row: ClientRow) -> ClientView:

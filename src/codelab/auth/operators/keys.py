@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from codelab.auth.idempotency import write_once
 from codelab.auth.keys import ALGORITHM
 from codelab.auth.repository import keys
 from codelab.auth.repository.revocations import LONGEST_LIFE, insert_revoked
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from codelab.auth.operators.common import Actor
     from codelab.auth.repository.keys import KeyRecord
     from codelab.db import Database, Transaction
+    from codelab.idempotency import Once
 
 __all__ = ("Keys",)
 
@@ -39,22 +41,31 @@ class Keys:
         at = now()
         return [_view(record, at) for record in records]
 
-    async def rotate(self, actor: Actor) -> KeyView:
+    async def rotate(self, actor: Actor, once: Once | None = None) -> KeyView:
         """Make a new key, which signs from now on; old ones are published until their last token has expired.
 
         Raises:
             StartError: the key file cannot be used.
+            Conflict: the key of ``once`` came with another request before.
         """
-        kid = await self._ring.rotate(actor.origin, **actor.said)
-        (made,) = (key for key in await self.list() if key.kid == kid)
+        succeed = self._ring.successor(actor.origin, **actor.said)
+
+        async def unit(transaction: Transaction) -> KeyView:
+            kid = await succeed(transaction)
+            (made,) = (each for each in await keys.list_all_keys(transaction.session, ALGORITHM) if each.kid == kid)
+            return _view(made, now())
+
+        made = await write_once(self._database, once, actor, ("keys/rotate",), unit, KeyView)
+        await self._ring.reload()
         return made
 
-    async def retire(self, actor: Actor, kid: str) -> KeyView:
+    async def retire(self, actor: Actor, kid: str, once: Once | None = None) -> KeyView:
         """Publish a key no more: every token that it signed ends at once.
 
         Raises:
             NotFound: there is no such key.
-            Conflict: it is the key that signs; a new one has to be made first.
+            Conflict: it is the key that signs, and a new one has to be made first; or the key of ``once`` came with
+                another request before.
         """
         at = now()
 
@@ -76,7 +87,7 @@ class Keys:
                 record = record._replace(expires_at=at)
             return _view(record, at)
 
-        retired = await self._database.write(unit)
+        retired = await write_once(self._database, once, actor, ("keys/retire", kid), unit, KeyView)
         await self._ring.refresh()
         return retired
 

@@ -6,9 +6,11 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from codelab.auth.idempotency import write_once
 from codelab.auth.operators.common import check_text
 from codelab.auth.policy import check_password
 from codelab.auth.repository import revocations, users
+from codelab.auth.repository.answers import ANSWERS
 from codelab.auth.repository.factors import delete_factor
 from codelab.auth.resets import create_reset
 from codelab.auth.schemas import UserView
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from codelab.auth.repository.users import UserRow
     from codelab.auth.revocations import Revocations
     from codelab.db import Database, Transaction
+    from codelab.idempotency import Once
 
 __all__ = ("NewUser", "Users")
 
@@ -146,12 +149,13 @@ class Users:
 
         return await self._change(actor, username, "second_factor_removed", change)
 
-    async def disable(self, actor: Actor, username: str) -> UserView:
+    async def disable(self, actor: Actor, username: str, once: Once | None = None) -> UserView:
         """Let a person log in no more, and log them out everywhere; nothing of theirs is removed.
 
         Raises:
             NotFound: there is no user of that name.
-            Conflict: it is the last administrator who can log in.
+            Conflict: it is the last administrator who can log in, or the key of ``once`` came with another request
+                before.
         """
 
         async def change(session: AsyncSession, user: UserRow, at: datetime) -> dict[str, Any] | None:
@@ -161,13 +165,14 @@ class Users:
             await users.change_user(session, user.id, at, is_active=False)
             return {"ended": await revocations.end_logins_of_user(session, user.id, at)}
 
-        return await self._change(actor, username, "user_disabled", change)
+        return await self._change(actor, username, "user_disabled", change, once)
 
-    async def enable(self, actor: Actor, username: str) -> UserView:
+    async def enable(self, actor: Actor, username: str, once: Once | None = None) -> UserView:
         """Let a person log in again.
 
         Raises:
             NotFound: there is no user of that name.
+            Conflict: the key of ``once`` came with another request before.
         """
 
         async def change(session: AsyncSession, user: UserRow, at: datetime) -> dict[str, Any] | None:
@@ -176,7 +181,7 @@ class Users:
             await users.change_user(session, user.id, at, is_active=True)
             return {}
 
-        return await self._change(actor, username, "user_enabled", change)
+        return await self._change(actor, username, "user_enabled", change, once)
 
     async def delete(self, actor: Actor, username: str) -> UserView:
         """Delete an account with all its logins and consents; what it was is returned.
@@ -192,6 +197,7 @@ class Users:
             await _keep_an_administrator(session, user)
             ended = await revocations.end_logins_of_user(session, user.id, at)
             await users.delete_user(session, user.id)
+            await ANSWERS.remove_telling_of(session, "id", user.id)
             return {"ended": ended, "username": user.username}
 
         return await self._change(actor, username, "user_deleted", change)
@@ -202,6 +208,7 @@ class Users:
         username: str,
         event: Event,
         change: Callable[[AsyncSession, UserRow, datetime], Awaitable[dict[str, Any] | None]],
+        once: Once | None = None,
     ) -> UserView:
         """Change a user in one unit of work; ``change`` says what the audit trail tells, None for no change."""
         at = now()
@@ -214,7 +221,7 @@ class Users:
                 self._record(session, event, actor, before.id, **told)
             return _view(await users.find_user_row(session, username) or before)
 
-        user = await self._database.write(unit)
+        user = await write_once(self._database, once, actor, (event, username), unit, UserView)
         self._ended.note()
         return user
 

@@ -9,6 +9,7 @@ from codelab.auth.models import (
     BrowserSession,
     Consent,
     DeviceCode,
+    KeptAnswer,
     OAuthClient,
     RefreshToken,
     RevokedToken,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
 __all__ = (
+    "answers",
     "browsers",
     "clients",
     "codes",
@@ -38,6 +40,7 @@ __all__ = (
 )
 
 # SQLAlchemy says of ``__table__`` only that one can select from it.
+answers = cast("Table", KeptAnswer.__table__)
 browsers = cast("Table", BrowserSession.__table__)
 clients = cast("Table", OAuthClient.__table__)
 codes = cast("Table", AuthorizationCode.__table__)

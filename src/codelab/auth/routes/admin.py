@@ -8,8 +8,9 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from codelab.auth.errors import NO_STORE
-from codelab.auth.operators.clients import WantedClient
+from codelab.auth.idempotency import MAX_KEPT_ANSWER
 from codelab.auth.operators.common import Actor
+from codelab.auth.operators.wanted import WantedClient
 from codelab.auth.routes.common import origin_of
 from codelab.auth.schemas import (
     AuditPage,
@@ -27,11 +28,13 @@ from codelab.auth.schemas import (
     WantedUser,
 )
 from codelab.identity import Principal, RequireScopes
+from codelab.repeating import Repeatable, read_once
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler
 
     from codelab.auth.operators import Operators
+    from codelab.idempotency import Once
 
 __all__ = ("create_routes",)
 
@@ -54,6 +57,14 @@ def create_routes(operators: Operators, issuer: str) -> Router:
 
 def _actor(request: AdminRequest) -> Actor:
     return Actor(request.user.subject, origin_of(request))
+
+
+async def _once(request: AdminRequest) -> Once | None:
+    once = read_once(request, most=MAX_KEPT_ANSWER)
+    if once is not None:
+        # These routes read no body; whoever sends one with a key all the same has to send the same one again.
+        once.body = (await request.body()).decode("latin-1")
+    return once
 
 
 def _users(operators: Operators, issuer: str) -> list[HTTPRouteHandler]:
@@ -80,15 +91,15 @@ def _users(operators: Operators, issuer: str) -> list[HTTPRouteHandler]:
         """Delete an account with all its logins."""
         return await users.delete(_actor(request), username)
 
-    @post("/users/{username:str}/disable", status_code=200, summary="Disable a user")
+    @post("/users/{username:str}/disable", status_code=200, operation_class=Repeatable, summary="Disable a user")
     async def disable_user(request: AdminRequest, username: FromPath[str]) -> UserView:
         """Let a person log in no more, and log them out everywhere."""
-        return await users.disable(_actor(request), username)
+        return await users.disable(_actor(request), username, await _once(request))
 
-    @post("/users/{username:str}/enable", status_code=200, summary="Enable a user")
+    @post("/users/{username:str}/enable", status_code=200, operation_class=Repeatable, summary="Enable a user")
     async def enable_user(request: AdminRequest, username: FromPath[str]) -> UserView:
         """Let a person log in again."""
-        return await users.enable(_actor(request), username)
+        return await users.enable(_actor(request), username, await _once(request))
 
     @post("/users/{username:str}/reset-password", status_code=200, summary="Give a user another password")
     async def reset_password(
@@ -137,15 +148,15 @@ def _clients(operators: Operators) -> list[HTTPRouteHandler]:
         """Delete a client with all logins by way of it."""
         return await clients.delete(_actor(request), client_id)
 
-    @post("/clients/{client_id:str}/disable", status_code=200, summary="Disable a client")
+    @post("/clients/{client_id:str}/disable", status_code=200, operation_class=Repeatable, summary="Disable a client")
     async def disable_client(request: AdminRequest, client_id: FromPath[str]) -> ClientView:
         """Give a client no more tokens; those that it has end."""
-        return await clients.disable(_actor(request), client_id)
+        return await clients.disable(_actor(request), client_id, await _once(request))
 
-    @post("/clients/{client_id:str}/enable", status_code=200, summary="Enable a client")
+    @post("/clients/{client_id:str}/enable", status_code=200, operation_class=Repeatable, summary="Enable a client")
     async def enable_client(request: AdminRequest, client_id: FromPath[str]) -> ClientView:
         """Give a client tokens again."""
-        return await clients.enable(_actor(request), client_id)
+        return await clients.enable(_actor(request), client_id, await _once(request))
 
     @post("/clients/{client_id:str}/rotate-secret", status_code=200, summary="Give a client another secret")
     async def rotate_secret(
@@ -166,15 +177,15 @@ def _keys(operators: Operators) -> list[HTTPRouteHandler]:
         """List the keys that sign or verify access tokens, the newest first."""
         return KeyPage(keys=await keys.list())
 
-    @post("/keys/rotate", summary="Make a new signing key")
+    @post("/keys/rotate", operation_class=Repeatable, summary="Make a new signing key")
     async def rotate_keys(request: AdminRequest) -> KeyView:
         """Make a new key, which signs from now on; nobody is logged out."""
-        return await keys.rotate(_actor(request))
+        return await keys.rotate(_actor(request), await _once(request))
 
-    @post("/keys/{kid:str}/retire", status_code=200, summary="Retire a signing key")
+    @post("/keys/{kid:str}/retire", status_code=200, operation_class=Repeatable, summary="Retire a signing key")
     async def retire_key(request: AdminRequest, kid: FromPath[str]) -> KeyView:
         """Publish a key no more: every access token that it signed ends at once."""
-        return await keys.retire(_actor(request), kid)
+        return await keys.retire(_actor(request), kid, await _once(request))
 
     return [list_keys, rotate_keys, retire_key]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from codelab.auth.operators.clients import GRANTS, WantedClient
+from codelab.auth.operators.wanted import GRANTS, WantedClient
 from codelab.cli.auth.common import actor_of, ask_first, collect, perform, read_secret, show, show_table, yes_option
 from codelab.cli.db.common import Report, env_file_option, json_option
 
