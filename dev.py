@@ -117,7 +117,7 @@ def test(_name: str, arguments: Sequence[str]) -> int:
     # Hundreds of processes import the same code; without its byte code each of them would compile it anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.chdir(ROOT)
-    return become([str(PYTHON), "-m", "pytest", *([] if single else ["-n", "4"]), *arguments])
+    return become([str(PYTHON), "-m", "pytest", *([] if single else ["-n", "4", "--dist", "worksteal"]), *arguments])
 
 
 def lint(_name: str, arguments: Sequence[str]) -> int:
