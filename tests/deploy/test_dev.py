@@ -202,12 +202,12 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("arguments", "expected"),
         [
-            ((), "-n 4"),
-            (("--soak", "-k", "gate"), "-n 4 --soak -k gate"),
-            (("-n", "0"), "-n 4 -n 0"),
+            ((), "-n 4 --dist worksteal"),
+            (("--soak", "-k", "gate"), "-n 4 --dist worksteal --soak -k gate"),
+            (("-n", "0"), "-n 4 --dist worksteal -n 0"),
             (("-p", "no:xdist"), "-p no:xdist"),
             (("--pdb",), "--pdb"),
-            (("--", "--help"), "-n 4 --help"),
+            (("--", "--help"), "-n 4 --dist worksteal --help"),
         ],
         ids=repr,
     )
