@@ -217,6 +217,14 @@ class TestCommands:
 
         assert (0, f"python -m pytest {expected}\n", "") == checkout.run("test", *arguments)
 
+    def test_tests_may_write_byte_code(self, checkout: Checkout) -> None:
+        """Each of hundreds of processes would compile the code anew where the environment forbids to keep the result."""
+        checkout.installed("dev")
+        checkout.program(checkout.bin / "python", 'echo "${PYTHONDONTWRITEBYTECODE-none}"')
+        forbidden = "import os; os.environ['PYTHONDONTWRITEBYTECODE'] = '1'"
+
+        assert (0, "none\n", "") == checkout.run("test", prelude=forbidden)
+
     def test_lint_runs_all_checks_and_names_those_that_failed(self, checkout: Checkout) -> None:
         """One failed check does not hide the others."""
         checkout.installed("dev")
