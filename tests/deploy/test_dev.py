@@ -218,7 +218,7 @@ class TestCommands:
         assert (0, f"python -m pytest {expected}\n", "") == checkout.run("test", *arguments)
 
     def test_tests_may_write_byte_code(self, checkout: Checkout) -> None:
-        """Each of hundreds of processes would compile the code anew where the environment forbids to keep the result."""
+        """Each of hundreds of processes would compile the code anew when told not to keep the result."""
         checkout.installed("dev")
         checkout.program(checkout.bin / "python", 'echo "${PYTHONDONTWRITEBYTECODE-none}"')
         forbidden = "import os; os.environ['PYTHONDONTWRITEBYTECODE'] = '1'"
