@@ -23,7 +23,7 @@ def collect_less() -> None:
 def remember_signatures() -> None:
     """Let Litestar parse the signature of each handler once for all applications of the process.
 
-    That is half of what an application costs. What is parsed depends on its code, its defaults and the names that
+    That is a third of what an application costs. What is parsed depends on its code, its defaults and the names that
     annotations may use, and cannot be changed.
     """
     parse = ParsedSignature.from_fn.__func__  # type: ignore[attr-defined]
