@@ -114,8 +114,10 @@ def test(_name: str, arguments: Sequence[str]) -> int:
     """Become pytest; an own `-n` comes later on the line and wins."""
     ensure("dev")
     single = {"--pdb", "--trace", "no:xdist", "-pno:xdist"}.intersection(arguments)
+    # Hundreds of processes import the same code; without its byte code each of them would compile it anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.chdir(ROOT)
-    return become([str(PYTHON), "-m", "pytest", *([] if single else ["-n", "4"]), *arguments])
+    return become([str(PYTHON), "-m", "pytest", *([] if single else ["-n", "4", "--dist", "worksteal"]), *arguments])
 
 
 def lint(_name: str, arguments: Sequence[str]) -> int:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -30,3 +32,11 @@ def test_help_teaches(path: tuple[str, ...]) -> None:
     assert shown.exit_code == 0, shown.output
     assert "\\b" not in shown.output
     assert len(shown.output.splitlines()) > 5
+
+
+def test_what_describes_the_data_starts_without_the_web() -> None:
+    """Commands about the data import no web framework, which takes longer than all else that they do."""
+    program = "import sys, codelab.installation; print({'advanced_alchemy', 'litestar', 'uvicorn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"

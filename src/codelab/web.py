@@ -1,16 +1,16 @@
-"""What codelab changes in how requests are read."""
+"""What codelab changes in how requests are read and routes are gathered."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
-from litestar import Request
+from litestar import Request, Router
 
 from codelab.errors import BadRequest
 from codelab.text import load_lenient, scrub
 
-__all__ = ("CodelabRequest", "read_json")
+__all__ = ("CodelabRequest", "OneRouter", "read_json")
 
 
 class CodelabRequest(Request[Any, Any, Any]):
@@ -24,6 +24,17 @@ class CodelabRequest(Request[Any, Any, Any]):
         """
         body = await self.body()
         return read_json(body) if body else None
+
+
+class OneRouter(Router):
+    """Gather routes for one application, and be made anew for the next.
+
+    Litestar copies a router with all it holds, so that several may have it; nobody else has this one.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OneRouter:
+        """Return the router itself."""
+        return self
 
 
 def read_json(body: bytes, what: str = "body") -> Any:

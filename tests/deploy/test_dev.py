@@ -202,12 +202,12 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("arguments", "expected"),
         [
-            ((), "-n 4"),
-            (("--soak", "-k", "gate"), "-n 4 --soak -k gate"),
-            (("-n", "0"), "-n 4 -n 0"),
+            ((), "-n 4 --dist worksteal"),
+            (("--soak", "-k", "gate"), "-n 4 --dist worksteal --soak -k gate"),
+            (("-n", "0"), "-n 4 --dist worksteal -n 0"),
             (("-p", "no:xdist"), "-p no:xdist"),
             (("--pdb",), "--pdb"),
-            (("--", "--help"), "-n 4 --help"),
+            (("--", "--help"), "-n 4 --dist worksteal --help"),
         ],
         ids=repr,
     )
@@ -216,6 +216,14 @@ class TestCommands:
         checkout.installed("dev")
 
         assert (0, f"python -m pytest {expected}\n", "") == checkout.run("test", *arguments)
+
+    def test_tests_may_write_byte_code(self, checkout: Checkout) -> None:
+        """Each of hundreds of processes would compile the code anew when told not to keep the result."""
+        checkout.installed("dev")
+        checkout.program(checkout.bin / "python", 'echo "${PYTHONDONTWRITEBYTECODE-none}"')
+        forbidden = "import os; os.environ['PYTHONDONTWRITEBYTECODE'] = '1'"
+
+        assert (0, "none\n", "") == checkout.run("test", prelude=forbidden)
 
     def test_lint_runs_all_checks_and_names_those_that_failed(self, checkout: Checkout) -> None:
         """One failed check does not hide the others."""

@@ -29,7 +29,7 @@ DEADLINE = 60.0
 def clean_environ(home: Path, **extra: str) -> dict[str, str]:
     """Make an environment that holds nothing of the person who runs the tests."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "SYSTEMROOT", "TMPDIR") if name in os.environ}
-    return {**kept, "HOME": str(home), "XDG_RUNTIME_DIR": str(home), "PYTHONDONTWRITEBYTECODE": "1", **extra}
+    return {**kept, "HOME": str(home), "XDG_RUNTIME_DIR": str(home), **extra}
 
 
 def server_environ(home: Path, databases: DatabaseUrls | None, **extra: str) -> dict[str, str]:

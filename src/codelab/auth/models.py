@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from advanced_alchemy.base import CommonTableAttributes, create_registry
 from sqlalchemy import Boolean, ForeignKey, Integer, String, Text, UniqueConstraint, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from codelab.db import JsonText, UtcDateTime, new_id, now
+from codelab.db import JsonText, UtcDateTime, make_registry, new_id, now
 from codelab.db.answers import AnswerRow
 from codelab.db.chain import ChainCheckpoint, ChainedRow, ChainHead
 
@@ -31,11 +30,11 @@ __all__ = (
 )
 
 
-class AuthBase(CommonTableAttributes, DeclarativeBase):
+class AuthBase(DeclarativeBase):
     """Base of the module's tables, with a registry and metadata of their own."""
 
     __abstract__ = True
-    registry = create_registry()
+    registry = make_registry()
 
 
 class User(AuthBase):

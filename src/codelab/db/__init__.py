@@ -5,7 +5,7 @@ from __future__ import annotations
 from codelab.db.database import Database
 from codelab.db.engine import Limits
 from codelab.db.schema import ModuleSchema
-from codelab.db.types import BigKey, JsonText, UtcDateTime, new_id, now
+from codelab.db.types import BigKey, JsonText, UtcDateTime, make_registry, new_id, now
 from codelab.db.urls import DatabaseUrl, mask_url, parse_url
 from codelab.db.writer import Transaction
 
@@ -18,6 +18,7 @@ __all__ = (
     "ModuleSchema",
     "Transaction",
     "UtcDateTime",
+    "make_registry",
     "mask_url",
     "new_id",
     "now",

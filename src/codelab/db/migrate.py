@@ -6,6 +6,7 @@ keys are off meanwhile and checked before the commit, since re-creating a table 
 
 from __future__ import annotations
 
+import functools
 import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,7 @@ from codelab.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -95,7 +97,13 @@ async def upgrade(engine: AsyncEngine, schema: ModuleSchema, *, masked: str, rev
         StartError: the database was made by the reference system, is newer than this program, or was left half-filled;
             or there is no such revision.
     """
-    await _migrate(engine, schema, masked, lambda config: command.upgrade(config, revision))
+
+    def run(config: Config, current: str | None) -> None:
+        # What every start but the first finds: nothing to do, and no need to let Alembic find that out.
+        if revision != "head" or current is None or current != _scripts(schema.migrations).get_current_head():
+            command.upgrade(config, revision)
+
+    await _migrate(engine, schema, masked, run)
 
 
 async def downgrade(engine: AsyncEngine, schema: ModuleSchema, *, masked: str, revision: str) -> None:
@@ -104,10 +112,12 @@ async def downgrade(engine: AsyncEngine, schema: ModuleSchema, *, masked: str, r
     Raises:
         StartError: as ``upgrade``.
     """
-    await _migrate(engine, schema, masked, lambda config: command.downgrade(config, revision))
+    await _migrate(engine, schema, masked, lambda config, _current: command.downgrade(config, revision))
 
 
-async def _migrate(engine: AsyncEngine, schema: ModuleSchema, masked: str, run: Callable[[Config], None]) -> None:
+async def _migrate(
+    engine: AsyncEngine, schema: ModuleSchema, masked: str, run: Callable[[Config, str | None], None]
+) -> None:
     async with writing(engine).begin() as connection:
         if connection.dialect.name == "postgresql":
             lock = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
@@ -119,12 +129,13 @@ async def _migrate(engine: AsyncEngine, schema: ModuleSchema, masked: str, run: 
                 raise StartError(f"{masked}: a migration would break {len(broken)} references; nothing was changed.")
 
 
-def _run(connection: Connection, schema: ModuleSchema, masked: str, run: Callable[[Config], None]) -> None:
+def _run(connection: Connection, schema: ModuleSchema, masked: str, run: Callable[[Config, str | None], None]) -> None:
     refuse_unfinished(connection, schema, masked)
     refuse_foreign(set(inspect(connection).get_table_names()), schema, masked)
-    refuse_newer(current_revision(connection, schema), schema, masked)
+    current = current_revision(connection, schema)
+    refuse_newer(current, schema, masked)
     try:
-        run(alembic_config(schema, connection))
+        run(alembic_config(schema, connection), current)
     except CommandError as error:
         raise StartError(f"{masked}: {_sentence(error)} `codelab db history` lists the revisions.") from None
 
@@ -148,9 +159,15 @@ class Revision(NamedTuple):
 
 def revisions(schema: ModuleSchema) -> list[Revision]:
     """List the revisions of a module, the oldest first."""
-    scripts = ScriptDirectory.from_config(_config(schema)).walk_revisions()
+    scripts = _scripts(schema.migrations).walk_revisions()
     steps = [Revision(str(s.revision), str(s.down_revision) if s.down_revision else None, s.doc) for s in scripts]
     return steps[::-1]
+
+
+@functools.cache
+def _scripts(folder: Path) -> ScriptDirectory:
+    """Read a folder of migrations once: they are part of the program."""
+    return ScriptDirectory(str(folder))
 
 
 def print_migrations(schema: ModuleSchema, dialect: str, current: str | None, revision: str, *, down: bool) -> str:

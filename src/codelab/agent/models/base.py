@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
-
-from advanced_alchemy.base import CommonTableAttributes, create_registry
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from codelab.db import BigKey, JsonText, UtcDateTime
+from codelab.db import BigKey, make_registry
 
 __all__ = ("AgentBase", "session_key")
 
 
-class AgentBase(CommonTableAttributes, DeclarativeBase):
+class AgentBase(DeclarativeBase):
     """Base of the module's models, with a registry of its own."""
 
     __abstract__ = True
-    registry = create_registry(custom_annotation_map={datetime: UtcDateTime, dict: JsonText, dict[str, Any]: JsonText})
+    registry = make_registry()
 
 
 def session_key(*, unique: bool = False) -> Mapped[int]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Response, Router, WebSocket, get, post, websocket
+from litestar import Response, WebSocket, get, post, websocket
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
@@ -26,6 +26,7 @@ from codelab.agent.socket import accept
 from codelab.db import new_id
 from codelab.errors import BadRequest, CodelabError
 from codelab.identity import Principal, RequireScopes
+from codelab.web import OneRouter
 
 __all__ = ("routers",)
 
@@ -181,10 +182,10 @@ _RUNTIME = (
 )
 
 
-def routers() -> list[Router]:
+def routers() -> list[OneRouter]:
     """Gather the reference's routes: its gateway's under ``/api/v1``, and its runtime's."""
     return [
-        Router(
+        OneRouter(
             prefix,
             route_handlers=list(handlers),
             middleware=[RequireScopes()],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from litestar import Router
-
 from codelab.agent.entry import ENTRY
 from codelab.agent.routes import (
     agents,
@@ -20,19 +18,20 @@ from codelab.agent.routes import (
 )
 from codelab.agent.routes.common import AgentRequest
 from codelab.identity import RequireScopes
+from codelab.web import OneRouter
 
 __all__ = ("router",)
 
 
-def router(*, max_message_body: int) -> Router:
+def router(*, max_message_body: int) -> OneRouter:
     """Gather the routes under ``/api/v1``; the body of a message may have more bytes than that of any other."""
-    return Router(
+    return OneRouter(
         "/api/v1",
         route_handlers=[
             *agents.HANDLERS,
             *sessions.HANDLERS,
             *turns.HANDLERS,
-            Router("/", route_handlers=turns.MESSAGE_HANDLERS, request_max_body_size=max_message_body),
+            OneRouter("/", route_handlers=turns.MESSAGE_HANDLERS, request_max_body_size=max_message_body),
             *approvals.HANDLERS,
             *policy.HANDLERS,
             *grants.HANDLERS,

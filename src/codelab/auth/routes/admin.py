@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from litestar import Request, Response, Router, delete, get, post
+from litestar import Request, Response, delete, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from codelab.auth.errors import NO_STORE
@@ -29,6 +29,7 @@ from codelab.auth.schemas import (
 )
 from codelab.identity import Principal, RequireScopes
 from codelab.repeating import Repeatable, read_once
+from codelab.web import OneRouter
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler
@@ -43,10 +44,10 @@ Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at mo
 After = Annotated[str, QueryParameter(description="The last name or id of the page before.")]
 
 
-def create_routes(operators: Operators, issuer: str) -> Router:
+def create_routes(operators: Operators, issuer: str) -> OneRouter:
     """Make the routes; all need ``api:admin``."""
     handlers = (*_users(operators, issuer), *_clients(operators), *_keys(operators), _audit(operators))
-    return Router(
+    return OneRouter(
         "/api/v1/admin",
         route_handlers=handlers,
         middleware=[RequireScopes()],
