@@ -18,8 +18,8 @@ from litestar.openapi.spec import Components, SecurityScheme
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from codelab import __version__
-from codelab.agent import AgentModule
-from codelab.auth import AuthModule
+from codelab.agent.module import AgentModule
+from codelab.auth.module import AuthModule
 from codelab.hosts import AllowedHosts
 from codelab.problems import EXCEPTION_HANDLERS, Handshakes, note_refusal
 from codelab.telemetry import Metrics, Observer

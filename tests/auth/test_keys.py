@@ -13,8 +13,8 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from codelab.auth import AuthModule
 from codelab.auth.keys import make_key
+from codelab.auth.module import AuthModule
 from codelab.db import now
 from codelab.errors import StartError
 from codelab.key_file import open_key_file, write_private_file

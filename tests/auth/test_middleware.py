@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from litestar import Litestar, WebSocket, websocket
 
-from codelab.auth import AuthModule, principals, recent
+from codelab.auth import principals, recent
+from codelab.auth.module import AuthModule
 from codelab.auth.tokens import mark_of
 from codelab.identity import SCOPES, Principal
 from codelab.problems import EXCEPTION_HANDLERS

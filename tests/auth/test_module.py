@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from codelab.auth import AuthModule
+from codelab.auth.module import AuthModule
 from codelab.errors import StartError
 from tests.support.auth import ISSUER
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from codelab.auth import AuthModule
+from codelab.auth.module import AuthModule
 from codelab.errors import StartError
 from tests.support.auth import CLIENT, PASSWORD, RunningAuth, running_auth
 
@@ -62,7 +62,7 @@ async def test_concurrent_starters(settings: AuthSettings, tmp_path: Path) -> No
     key_file = settings.key_encryption_key_file
     program = (
         "import asyncio, pathlib, sys\n"
-        "from codelab.auth import AuthModule\n"
+        "from codelab.auth.module import AuthModule\n"
         "from codelab.settings import AuthSettings\n"
         "async def main():\n"
         "    settings = AuthSettings(db_url=sys.argv[1], key_encryption_key_file=pathlib.Path(sys.argv[2]))\n"

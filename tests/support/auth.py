@@ -13,7 +13,7 @@ from litestar import Litestar, Request, get
 from litestar.openapi import OpenAPIConfig
 from sqlalchemy import text
 
-from codelab.auth import AuthModule
+from codelab.auth.module import AuthModule
 from codelab.auth.repository.clients import insert_client_if_absent
 from codelab.auth.scopes import SCOPES
 from codelab.auth.tokens import hash_token

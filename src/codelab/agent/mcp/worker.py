@@ -124,7 +124,7 @@ class Worker:
     async def _mark(self, call_db_id: int) -> _Work | None:
         """Mark a call as ours, however long the database is away: nobody else would look for it again.
 
-        One whose commit told nothing but was made is of unknown outcome after the grace.
+        A call whose mark was committed without our being told is of unknown outcome after the grace.
         """
         while True:
             try:
