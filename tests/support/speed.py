@@ -26,7 +26,7 @@ def remember_signatures() -> None:
     That is a third of what an application costs. What is parsed depends on its code, its defaults and the names that
     annotations may use, and cannot be changed.
     """
-    parse = ParsedSignature.from_fn.__func__  # type: ignore[attr-defined]
+    parse = ParsedSignature.from_fn.__func__  # type: ignore[attr-defined]  # a bound classmethod has it
     known: dict[Any, tuple[ParsedSignature, Any]] = {}
 
     def from_fn(cls: type[ParsedSignature], fn: Any, namespace: dict[str, Any]) -> ParsedSignature:
@@ -40,4 +40,4 @@ def remember_signatures() -> None:
             known[key] = parse(cls, fn, namespace), values  # who is kept keeps its id
         return known[key][0]
 
-    ParsedSignature.from_fn = classmethod(from_fn)  # type: ignore[method-assign,assignment]
+    ParsedSignature.from_fn = classmethod(from_fn)  # type: ignore[method-assign,assignment]  # on purpose
