@@ -35,22 +35,27 @@ NONE: Mapping[str, ForeignTool] = {}
 
 
 class Catalogue:
-    """Know the tools of sessions, and see to it that what is known is not old; without ``allowed`` hosts none are."""
+    """Know the tools of sessions, and see to it that what is known is not old.
 
-    def __init__(self, database: Database, sealer: Sealer, allowed: tuple[str, ...]) -> None:
+    Without ``allowed`` hosts it knows none over HTTP, and none that clients run unless ``clients`` may.
+    """
+
+    def __init__(self, database: Database, sealer: Sealer, allowed: tuple[str, ...], *, clients: bool) -> None:
         self._database = database
         self._sealer = sealer
         self.allowed = allowed
+        self._clients = clients
         #: When (monotonic seconds) a server was asked last by this process.
         self._asked: dict[int, float] = {}
 
     async def of_session(self, db: AsyncSession, session_db_id: int) -> Mapping[str, ForeignTool]:
         """Return the tools of a session by name."""
-        if not self.allowed:
+        if not (self.allowed or self._clients):
             return NONE
         tools: dict[str, ForeignTool] = {}
         for row in await rows.list_servers(db, session_db_id):
-            tools |= {tool.name: tool for tool in msgspec.json.decode(row.tools, type=list[ForeignTool])}
+            if self._clients if row.client_id is not None else self.allowed:
+                tools |= {tool.name: tool for tool in read_row(row)}
         return dict(list(tools.items())[:MAX_ALL_TOOLS])
 
     def place(self, row: Row[Any]) -> Place | None:
@@ -68,7 +73,7 @@ class Catalogue:
         if not self.allowed:
             return
         async with self._database.peek() as db:
-            found = await rows.list_servers(db, session_db_id)
+            found = [row for row in await rows.list_servers(db, session_db_id) if row.client_id is None]
         at = time.monotonic()
         due = [row for row in found if at - self._asked.get(row.db_id, -REFRESH) >= REFRESH]
         if due:
@@ -90,6 +95,14 @@ class Catalogue:
                 await rows.set_fields(tx.session, row.db_id, tools=tools, error=error)
 
             await self._database.write(unit)
+
+
+def read_row(row: Row[Any]) -> list[ForeignTool]:
+    """Read the tools of a server."""
+    tools = msgspec.json.decode(row.tools, type=list[ForeignTool])
+    if row.client_id is None:
+        return tools
+    return [msgspec.structs.replace(tool, client_id=row.client_id) for tool in tools]
 
 
 def encode(tools: list[ForeignTool]) -> str:

@@ -141,6 +141,8 @@ class Worker:
         if call is None or turn is None or call.turn_db_id != turn.db_id or not is_foreign(call.tool_name):
             return None
         tool = (await self._catalogue.of_session(tx.session, call.session_db_id)).get(call.tool_name)
+        if tool is not None and tool.client_id is not None:
+            return None  # it waits for that client
         server = None if tool is None else await rows.find_server(tx.session, call.session_db_id, tool.server_id)
         place = None if server is None else self._catalogue.place(server)
         if tool is None or place is None:

@@ -10,10 +10,21 @@ from codelab.agent.repository.tables import calls, servers, sessions
 from codelab.db import now
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("add", "find_server", "find_waiting_call", "list_servers", "list_waiting_calls", "remove", "set_fields")
+__all__ = (
+    "add",
+    "find_server",
+    "find_waiting_call",
+    "list_servers",
+    "list_waiting_calls",
+    "list_waiting_of",
+    "remove",
+    "set_fields",
+)
 
 
 async def add(db: AsyncSession, **values: Any) -> None:
@@ -60,6 +71,14 @@ async def list_waiting_calls(db: AsyncSession, prefix: str) -> list[int]:
         .order_by(calls.c.db_id)
     )
     return list((await db.execute(statement)).scalars())
+
+
+async def list_waiting_of(db: AsyncSession, session_db_id: int, names: Collection[str]) -> list[int]:
+    """Return the keys of the calls of some tools in a session that may run and that nobody runs."""
+    statement = select(calls.c.db_id).where(
+        *_WAITING, calls.c.session_db_id == session_db_id, calls.c.tool_name.in_(names)
+    )
+    return list((await db.execute(statement)).scalars()) if names else []
 
 
 _WAITING = (calls.c.state == "requested", calls.c.claimed_by.is_(None))
