@@ -16,6 +16,7 @@ from codelab.client.tools.commands import MAX_TIMEOUT, ExecuteCommand
 from codelab.client.tools.edits import ApplyDiff, DeleteFile, MoveFile, find_file, find_free, patched
 from codelab.client.tools.errors import ToolError
 from codelab.client.tools.files import WriteFile, read_text
+from codelab.client.tools.toolbox import MCP
 
 if TYPE_CHECKING:
     from codelab.client.tools.toolbox import Toolbox
@@ -176,6 +177,12 @@ async def describe(toolbox: Toolbox, call: Call) -> list[Line]:
     """Describe a call to the person who decides, as escaped lines: a diff, the exact command, or the arguments."""
     reason = f": {call.reason}" if call.reason else ""
     lines = [(escape_line(f"{call.tool} asks for your approval{reason}"), "bold yellow")]
+    if call.tool.startswith(MCP) and not toolbox.has(call.tool):
+        return [
+            *lines,
+            ("It does not run here, but on the server or in another client.", "dim"),
+            *_describe_arguments(call.arguments),
+        ]
     try:
         checked = toolbox.check(call.tool, call.arguments)
         match checked:
