@@ -352,11 +352,11 @@ async def test_a_hostile_project_is_asked_about_at_the_terminal(
     await person.sees("names MCP servers", "sums: /bin/sh -c", "\\x1b[2J", "Start them?")
     assert started(pids) == []
     await person.types("y")
-    await person.sees("codelab> ")
+    await person.sees("codelab>")
     await person.types("add")
     await person.sees("mcp__sums__add asks for your approval", '"a": 1', "Allow?")
     await person.types("y")
-    await person.sees("Done.", "coder> ")
+    await person.sees("Done.", "coder>")
     await person.presses("d")
     assert await person.leaves() == 0
     assert server.results.items[0]["result"] == "2"
@@ -364,7 +364,7 @@ async def test_a_hostile_project_is_asked_about_at_the_terminal(
 
     ran = len(started(pids))
     again = sit_down()
-    await again.sees("codelab> ")
+    await again.sees("codelab>")
     await until(lambda: len(started(pids)) == ran + 1)
     again.child.kill(signal.SIGTERM)
     await again.leaves()
@@ -374,7 +374,7 @@ async def test_a_hostile_project_is_asked_about_at_the_terminal(
     changed = sit_down()
     await changed.sees("Start them?")
     await changed.types("n")
-    await changed.sees("you said no", "codelab> ")
+    await changed.sees("you said no", "codelab>")
     await changed.presses("d")
     await changed.leaves()
     assert len(started(pids)) == ran + 1
