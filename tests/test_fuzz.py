@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 import warnings
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,8 +12,10 @@ import hypothesis
 import pytest
 import requests
 import schemathesis
+from hypothesis import strategies
 from schemathesis.generation import GenerationMode
 
+from codelab.db import new_id
 from tests.support.auth import CLIENT
 from tests.support.server import ALL_SCOPES, make_settings, serving
 
@@ -24,8 +28,60 @@ if TYPE_CHECKING:
 
 #: Requests for each operation: of a run with all tests, and of a long one.
 FEW, MANY = 3, 150
+#: Seconds that a request may take.
+PATIENCE = 30
 #: Answers that the server gives on purpose when it is asked for too much at once.
 ON_PURPOSE = {503}
+
+#: Values that mean something, by the names of parameters and members.
+USUAL: dict[str, list[Any]] = {
+    "agent": ["coder", "ask"],
+    "agent_type": ["coder", "ask"],
+    "client_id": [CLIENT],
+    "code_challenge": ["E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"],
+    "code_challenge_method": ["S256", "plain"],
+    "confidential": [True, False],
+    "content": ["Well?"],
+    "decision": ["approve", "edit", "reject", "allow", "deny"],
+    "delivery": ["queue", "steer", "reject"],
+    "email": ["somebody@example.com"],
+    "format": ["json", "sse"],
+    "grant_type": [
+        "authorization_code",
+        "client_credentials",
+        "password",
+        "refresh_token",
+        "urn:ietf:params:oauth:grant-type:device_code",
+    ],
+    "grants": [["authorization_code", "refresh_token"], ["client_credentials"]],
+    "limit": [1, 100],
+    "model": ["fake-llm"],
+    "name": ["Somebody", "weather"],
+    "password": ["correct horse battery"],
+    "prompt": ["none", "login", "consent"],
+    "redirect_uri": ["http://127.0.0.1:9/callback"],
+    "redirect_uris": [["http://127.0.0.1/callback"], ["https://app.example.com/callback"]],
+    "response_type": ["code"],
+    "scope": ["api:read", "openid offline_access api:read api:write"],
+    "status": ["pending", "approved"],
+    "target_agent": ["coder", "ask"],
+    "tool": ["write_file", "execute_command"],
+    "tool_name": ["write_file", "execute_command"],
+    "url": ["http://127.0.0.1:9/mcp", "https://mcp.example.com/mcp"],
+    "username": ["admin", "somebody"],
+}
+
+
+class Reader(requests.Session):
+    """Read answers to their ends, but for streams of events, which have none: their first bytes are enough."""
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a request."""
+        answer = super().send(request, **{**kwargs, "stream": True})
+        if answer.headers.get("Content-Type", "").startswith("text/event-stream"):
+            answer._content = next(answer.iter_content(1024), b"")
+            answer.close()
+        return answer
 
 
 class Fuzzer:
@@ -45,7 +101,7 @@ class Fuzzer:
         self._examples = examples
         self._seed = seed
         self._half = half
-        self._http = requests.Session()
+        self._http = Reader()
         self.statuses: dict[str, set[int]] = {}
         self.failed: list[str] = []
 
@@ -53,9 +109,34 @@ class Fuzzer:
         """Go through all operations."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what schemathesis says of its own dependencies
-            for operation in self._operations():
+            for number, operation in enumerate(self._operations(), start=1):
+                begun = time.monotonic()
                 self._try(operation)
+                seconds, statuses = time.monotonic() - begun, sorted(self.statuses[operation.label])
+                sys.stdout.write(f"{number}. {operation.label}: {seconds:.0f} s, {statuses}\n")  # seen with -s
         self._http.close()
+
+    def _known(self, path: str) -> dict[str, str]:
+        """Make what a path names, so that not every request ends at the door of something unknown."""
+        known: dict[str, str] = {}
+        if "{session_id}" in path:
+            known["session_id"] = self._make("/api/v1/sessions", {})["id"]
+            said = self._make(f"/api/v1/sessions/{known['session_id']}/messages", {"content": "Well?"})
+            known |= {"message_id": said["message_id"], "turn_id": said["turn_id"], "n": "0"}
+        if "{username}" in path:
+            known["username"] = f"fuzz-{new_id()}"
+            self._make("/api/v1/admin/users", {"username": known["username"], "email": f"{new_id()}@example.com"})
+        if "{client_id}" in path:
+            known["client_id"] = f"fuzz-{new_id()}"
+            client = {"client_id": known["client_id"], "name": "Fuzz", "confidential": True}
+            self._make("/api/v1/admin/clients", client | {"grants": ["client_credentials"]})
+        return known
+
+    def _make(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self._http.post(self._url + path, json=body, headers=self._headers, timeout=PATIENCE)
+        assert answer.ok, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
 
     def _operations(self) -> Iterator[Any]:
         operations = [cast("Any", found).ok() for found in self._schema.get_all_operations()]
@@ -63,6 +144,7 @@ class Fuzzer:
 
     def _try(self, operation: Any) -> None:
         statuses = self.statuses.setdefault(operation.label, set())
+        known = self._known(operation.path)
 
         @hypothesis.seed(self._seed)
         @hypothesis.settings(
@@ -72,14 +154,26 @@ class Fuzzer:
             phases=[hypothesis.Phase.generate],
             suppress_health_check=list(hypothesis.HealthCheck),
         )
-        @hypothesis.given(case=operation.as_strategy())
-        def send(case: Any) -> None:
-            answer = case.call(base_url=self._url, session=self._http, headers=self._headers, timeout=30)
+        @hypothesis.given(case=operation.as_strategy(), data=strategies.data())
+        def send(case: Any, data: Any) -> None:
+            self._mend(case, known, data)
+            answer = case.call(base_url=self._url, session=self._http, headers=self._headers, timeout=PATIENCE)
             statuses.add(answer.status_code)
             if answer.status_code >= 500 and answer.status_code not in ON_PURPOSE:
                 self.failed.append(f"{answer.status_code} {case.as_curl_command()}")
 
         send()
+
+    @staticmethod
+    def _mend(case: Any, known: dict[str, str], data: Any) -> None:
+        """Put what means something here and there, which would be found by chance only in a long time."""
+        for name in set(case.path_parameters) & set(known):
+            if data.draw(strategies.booleans()):
+                case.path_parameters[name] = known[name]
+        for values in (case.query, case.body):
+            for name in sorted(set(USUAL) & set(values)) if isinstance(values, dict) else ():
+                if data.draw(strategies.booleans()):
+                    values[name] = data.draw(strategies.sampled_from(USUAL[name]))
 
 
 async def fuzz(server: Running, examples: int, seed: int, half: int | None) -> Fuzzer:
