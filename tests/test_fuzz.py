@@ -1,8 +1,9 @@
-"""The OpenAPI document against the server: whatever fits it, or nearly does, is answered, and never with a 5xx."""
+"""The OpenAPI document against the server: whatever comes is answered as the document says, and never with a 5xx."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 import warnings
@@ -13,8 +14,16 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import strategies
+from schemathesis.core.failures import FailureGroup
 from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
+from codelab.auth.seeds import TERMINAL_CLIENT_ID
 from codelab.db import new_id
 from tests.support.auth import CLIENT
 from tests.support.server import ALL_SCOPES, make_settings, serving
@@ -27,25 +36,31 @@ if TYPE_CHECKING:
     from tests.support.server import Running
 
 #: Requests for each operation: of a run with all tests, and of a long one.
-FEW, MANY = 3, 150
+FEW, MANY = 3, 1500
 #: Seconds that a request may take.
 PATIENCE = 30
 #: Answers that the server gives on purpose when it is asked for too much at once.
 ON_PURPOSE = {503}
 
+#: What the document says of answers.
+TRUE = [status_code_conformance, content_type_conformance, response_schema_conformance, response_headers_conformance]
 #: Values that mean something, by the names of parameters and members.
 USUAL: dict[str, list[Any]] = {
+    "action": ["password", "end_all", "make_token", "begin_factor", "confirm_factor", "remove_factor", "end_token"],
+    "again": ["correct horse battery"],
     "agent": ["coder", "ask"],
     "agent_type": ["coder", "ask"],
-    "client_id": [CLIENT],
+    "client_id": [CLIENT, TERMINAL_CLIENT_ID],
     "code_challenge": ["E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"],
-    "code_challenge_method": ["S256", "plain"],
+    "code_challenge_method": ["S256"],
     "confidential": [True, False],
     "content": ["Well?"],
     "decision": ["approve", "edit", "reject", "allow", "deny"],
     "delivery": ["queue", "steer", "reject"],
     "email": ["somebody@example.com"],
     "format": ["json", "sse"],
+    "days": ["30", "x"],
+    "goes_on": ["/oauth/account", "/oauth/authorize", "/oauth/device"],
     "grant_type": [
         "authorization_code",
         "client_credentials",
@@ -56,9 +71,11 @@ USUAL: dict[str, list[Any]] = {
     "grants": [["authorization_code", "refresh_token"], ["client_credentials"]],
     "limit": [1, 100],
     "model": ["fake-llm"],
+    "message": [{"type": "user_message", "content": "Well?"}],
     "name": ["Somebody", "weather"],
+    "old": ["correct horse battery"],
     "password": ["correct horse battery"],
-    "prompt": ["none", "login", "consent"],
+    "prompt": ["none", "consent"],
     "redirect_uri": ["http://127.0.0.1:9/callback"],
     "redirect_uris": [["http://127.0.0.1/callback"], ["https://app.example.com/callback"]],
     "response_type": ["code"],
@@ -67,6 +84,7 @@ USUAL: dict[str, list[Any]] = {
     "target_agent": ["coder", "ask"],
     "tool": ["write_file", "execute_command"],
     "tool_name": ["write_file", "execute_command"],
+    "token": ["codelab_pat_x"],
     "url": ["http://127.0.0.1:9/mcp", "https://mcp.example.com/mcp"],
     "username": ["admin", "somebody"],
 }
@@ -104,6 +122,8 @@ class Fuzzer:
         self._http = Reader()
         self.statuses: dict[str, set[int]] = {}
         self.failed: list[str] = []
+        #: What the document does not say of an operation, the last that was found.
+        self.untrue: dict[str, str] = {}
 
     def run(self) -> None:
         """Go through all operations."""
@@ -144,7 +164,9 @@ class Fuzzer:
 
     def _try(self, operation: Any) -> None:
         statuses = self.statuses.setdefault(operation.label, set())
-        known = self._known(operation.path)
+        known, browser = self._known(operation.path), self._http
+        if "pages" in operation.definition.raw["tags"]:
+            browser, known["form_token"] = self._sign_in()
 
         @hypothesis.seed(self._seed)
         @hypothesis.settings(
@@ -157,23 +179,41 @@ class Fuzzer:
         @hypothesis.given(case=operation.as_strategy(), data=strategies.data())
         def send(case: Any, data: Any) -> None:
             self._mend(case, known, data)
-            answer = case.call(base_url=self._url, session=self._http, headers=self._headers, timeout=PATIENCE)
+            headers = self._headers if browser is self._http else {}
+            answer = case.call(base_url=self._url, session=browser, headers=headers, timeout=PATIENCE)
             statuses.add(answer.status_code)
             if answer.status_code >= 500 and answer.status_code not in ON_PURPOSE:
                 self.failed.append(f"{answer.status_code} {case.as_curl_command()}")
+            try:
+                case.validate_response(answer, checks=TRUE)
+            except FailureGroup as failures:
+                self.untrue[operation.label] = f"{failures.exceptions[0]}\n{case.as_curl_command()}"
 
         send()
+
+    def _sign_in(self) -> tuple[Reader, str]:
+        """Return a browser in which somebody is signed in, and what its forms have to bring."""
+        browser, hidden = Reader(), re.compile(r'type="hidden" name="([a-z_]+)" value="([^"]*)"')
+        page = browser.get(f"{self._url}/oauth/account", timeout=PATIENCE)
+        fields = {"username": "admin", "password": "correct horse battery", **dict(hidden.findall(page.text))}
+        page = browser.post(f"{self._url}/oauth/sign-in", data=fields, timeout=PATIENCE)
+        return browser, dict(hidden.findall(page.text))["form_token"]
 
     @staticmethod
     def _mend(case: Any, known: dict[str, str], data: Any) -> None:
         """Put what means something here and there, which would be found by chance only in a long time."""
-        for name in set(case.path_parameters) & set(known):
-            if data.draw(strategies.booleans()):
-                case.path_parameters[name] = known[name]
-        for values in (case.query, case.body):
-            for name in sorted(set(USUAL) & set(values)) if isinstance(values, dict) else ():
-                if data.draw(strategies.booleans()):
-                    values[name] = data.draw(strategies.sampled_from(USUAL[name]))
+        described = case.operation.definition.raw
+        queries = {each["name"] for each in described.get("parameters", ()) if each["in"] == "query"}
+        bodies = list(described.get("requestBody", {}).get("content", {}).values())
+        members = set(bodies[0].get("schema", {}).get("properties", ())) if bodies else set()
+        usual: dict[str, list[Any]] = USUAL | {name: [value] for name, value in known.items()}
+        whole = data.draw(strategies.booleans())  # all that could mean something does
+        for values, names in ((case.path_parameters, set()), (case.query, queries), (case.body, members)):
+            if not isinstance(values, dict):
+                continue
+            for name in sorted(usual.keys() & (values.keys() | names if whole else values.keys())):
+                if whole or data.draw(strategies.booleans()):
+                    values[name] = data.draw(strategies.sampled_from(usual[name]))
 
 
 async def fuzz(server: Running, examples: int, seed: int, half: int | None) -> Fuzzer:
@@ -192,7 +232,7 @@ async def fuzz(server: Running, examples: int, seed: int, half: int | None) -> F
 async def test_no_request_is_an_internal_error(
     migrated: DatabaseUrls, tmp_path: Path, dialect: str, soak: bool, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each operation of the document gets requests that fit it and that do not; the server has an answer to all.
+    """Each operation gets requests that fit the document and that do not; the answers are those that it describes.
 
     In a short run each database has one half of them, in a long one both have all.
     """
@@ -202,6 +242,7 @@ async def test_no_request_is_an_internal_error(
         ready = (await server.http.get("/ready")).status_code
 
     assert fuzzer.failed == []
+    assert fuzzer.untrue == {}
     assert ready == 200
     assert len(fuzzer.statuses) > (60 if soak else 30)
     assert not [record for record in caplog.records if record.exc_info]
