@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tests.support.server import Running
 
 #: Requests for each operation: of a run with all tests, and of a long one.
-FEW, MANY = 3, 1500
+FEW, MANY = 3, 400
 #: Seconds that a request may take.
 PATIENCE = 30
 #: Answers that the server gives on purpose when it is asked for too much at once.
