@@ -12,7 +12,6 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from codelab.agent.mcp.listings import MOMENT
 from codelab.agent.mcp.remote import SLACK, McpFailed, list_tools, read_pages
 from codelab.agent.mcp.stdio.said import Said
 from codelab.agent.mcp.tools import read_tools
@@ -38,8 +37,8 @@ FIRST_PAUSE, LONGEST_PAUSE, A_WHILE = 0.5, 60.0, 60.0
 class Child:
     """A server and what is known of it. Its process has ``seconds`` to begin, and ``most`` bytes for a result.
 
-    ``tools`` are those that it told last, ``error`` says why it cannot be asked now, and ``settled`` is set when it
-    has told its tools for the first time, or failed to.
+    ``tools`` are those that it told last, ``error`` says why it cannot be asked now. ``settled`` is set when it told
+    them or failed to, and not while it begins, for the first time or after it had run.
     """
 
     def __init__(self, server: StdioServer, *, seconds: float, most: int) -> None:
@@ -55,7 +54,6 @@ class Child:
         #: Questions that are asked now.
         self._open = 0
         self._ended: asyncio.Event | None = None
-        self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -75,18 +73,15 @@ class Child:
 
     @asynccontextmanager
     async def connect(self, most: int) -> AsyncIterator[ClientSession]:  # noqa: ARG002 - the process has its own bound
-        """Give the session; of a server that is being started one waits for a moment.
+        """Give the session; that with a server which is started again is waited for.
 
         Raises:
-            McpFailed: it does not run.
+            McpFailed: it could not be started.
         """
         if self._session is None:
-            try:
-                await asyncio.wait_for(self._up.wait(), MOMENT)
-            except TimeoutError:
-                raise McpFailed(self.error or self._broken()) from None
+            await self.settled.wait()
         if self._session is None:
-            raise McpFailed(self._broken())
+            raise McpFailed(self.error or self._broken())
         self._open += 1
         try:
             yield self._session
@@ -116,41 +111,51 @@ class Child:
         failures = 0
         while True:
             began = time.monotonic()
-            self.error = await self._run()
+            try:
+                await self._run()
+                self.error = self._broken()
+            except McpFailed as failed:
+                self.error = str(failed)
+                self.settled.set()
             failures = 1 if time.monotonic() - began >= A_WHILE else failures + 1
             pause = min(FIRST_PAUSE * 2 ** min(failures - 1, 10), LONGEST_PAUSE)
-            self.settled.set()
             logger.warning("%s It is started again in %g seconds.", self.error, pause)
             await asyncio.sleep(pause)
 
-    async def _run(self) -> str:
-        """Run it to its end, and say what that was."""
+    async def _run(self) -> None:
+        """Run it to its end; raise ``McpFailed`` where it does not begin."""
         from mcp.client import Client
 
         said = Said(self._server)
         environment = narrow_environment(os.environ, self._server.env)
         transport = StdioTransport(self._server, environment, most=self._most, heard=said.hear)
+        ran = False
         try:
             async with asyncio.timeout(self._seconds) as limit, Client(transport, cache=None) as client:
                 self._learn(await read_pages(client.session))
                 limit.reschedule(None)
-                self._session, self._ended = client.session, transport.ended
-                self._up.set()
-                self.settled.set()
-                try:
-                    await transport.ended.wait()
-                finally:
-                    self._session = self._ended = None
-                    self._up.clear()
+                ran = True
+                await self._hold(client.session, transport.ended)
         except TimeoutError:
-            return f"The MCP server {self.name} did not begin within {self._seconds:g} seconds."
+            raise McpFailed(f"The MCP server {self.name} did not begin within {self._seconds:g} seconds.") from None
         except OSError as error:
-            return f"The MCP server {self.name} cannot be started: {error.strerror or type(error).__name__}."
-        except Exception:  # noqa: BLE001 - the SDK, its libraries, a stranger's server: all means the same
-            return f"The MCP server {self.name} could not be started, or gave no valid answer."
+            problem = error.strerror or type(error).__name__
+            raise McpFailed(f"The MCP server {self.name} cannot be started: {problem}.") from None
+        except Exception as error:
+            # The SDK, its libraries, a stranger's server: all means the same.
+            if not ran:
+                raise McpFailed(f"The MCP server {self.name} ended, or gave no valid answer, at its start.") from error
         finally:
             said.end()
-        return self._broken()
+
+    async def _hold(self, session: ClientSession, ended: asyncio.Event) -> None:
+        self._session, self._ended = session, ended
+        self.settled.set()
+        try:
+            await ended.wait()
+        finally:
+            self._session = self._ended = None
+            self.settled.clear()
 
     def _broken(self) -> str:
         return f"The MCP server {self.name} has ended."
