@@ -36,6 +36,13 @@ class Said:
 
     def hear(self, piece: bytes) -> None:
         """Take a piece as it came, with any number of lines or a part of one."""
+        at = time.monotonic()
+        if at - self._since >= MINUTE:
+            self._tell_unsaid()
+            self._since, self._left = at, MAX_LINES
+        if not self._left:  # a flood costs no more than to count it
+            self._unsaid += piece.count(b"\n")
+            return
         *ended, rest = piece.split(b"\n")
         for line in ended:
             self._add(line)
@@ -55,10 +62,6 @@ class Said:
         line, self._line = bytes(self._line), bytearray()
         if not line.strip():
             return
-        at = time.monotonic()
-        if at - self._since >= MINUTE:
-            self._tell_unsaid()
-            self._since, self._left = at, MAX_LINES
         if not self._left:
             self._unsaid += 1
             return
