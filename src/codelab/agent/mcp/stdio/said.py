@@ -26,9 +26,11 @@ class Said:
 
     def __init__(self, server: StdioServer) -> None:
         self._name = server.name
+        parts = [(part, f"[{name}]") for name, value in server.env.items() for part in value.splitlines()]
         # The longest first: one may be a part of another.
-        values = sorted(server.env.items(), key=lambda item: -len(item[1]))
-        self._secrets = [(value, f"[{name}]") for name, value in values if len(value) >= SECRET]
+        self._secrets = sorted((one for one in parts if len(one[0]) >= SECRET), key=lambda one: -len(one[0]))
+        # A secret may begin where what is shown ends: there is room for the whole of it.
+        self._most = 4 * (MAX_LINE + max((len(part) for part, _ in self._secrets), default=0))
         self._line = bytearray()
         self._left = MAX_LINES
         self._unsaid = 0
@@ -41,6 +43,7 @@ class Said:
             self._tell_unsaid()
             self._since, self._left = at, MAX_LINES
         if not self._left:  # a flood costs no more than to count it
+            self._line.clear()
             self._unsaid += piece.count(b"\n")
             return
         *ended, rest = piece.split(b"\n")
@@ -55,8 +58,7 @@ class Said:
         self._tell_unsaid()
 
     def _add(self, part: bytes) -> None:
-        # A secret may be cut in two at the end, so there is room for one that begins before it.
-        self._line += part[: 4 * MAX_LINE - len(self._line)]
+        self._line += part[: self._most - len(self._line)]
 
     def _flush(self) -> None:
         line, self._line = bytes(self._line), bytearray()
