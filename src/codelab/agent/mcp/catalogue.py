@@ -84,12 +84,12 @@ class Catalogue:
         A server that gives no answer keeps the tools that it had: a call of one says then what is wrong.
         """
         await self.settle()
-        if not self.allowed and self.pool is None:
-            return
-        async with self._database.peek() as db:
-            found = await self._rows(db, session_db_id)
-        asks = {row.id: partial(self._list, row) for row in found}
-        await self.listings.bring_up(asks | ({} if self.pool is None else self.pool.asks()))
+        asks = {} if self.pool is None else self.pool.asks()
+        if self.allowed:
+            async with self._database.peek() as db:
+                asks |= {row.id: partial(self._list, row) for row in await self._rows(db, session_db_id)}
+        if asks:
+            await self.listings.bring_up(asks)
 
     async def _rows(self, db: AsyncSession, session_db_id: int) -> list[Row[Any]]:
         """Find the servers that a session may use: of a name that the operator took later, the operator's counts."""

@@ -136,15 +136,9 @@ class Child:
                 limit.reschedule(None)
                 ran = True
                 await self._hold(client.session, transport.ended)
-        except TimeoutError:
-            raise McpFailed(f"The MCP server {self.name} did not begin within {self._seconds:g} seconds.") from None
-        except OSError as error:
-            problem = error.strerror or type(error).__name__
-            raise McpFailed(f"The MCP server {self.name} cannot be started: {problem}.") from None
-        except Exception as error:
-            # The SDK, its libraries, a stranger's server: all means the same.
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next start is tried
             if not ran:
-                raise McpFailed(f"The MCP server {self.name} ended, or gave no valid answer, at its start.") from error
+                raise McpFailed(f"The MCP server {self.name} {self._why(error)}.") from None
         finally:
             said.end()
 
@@ -156,6 +150,15 @@ class Child:
         finally:
             self._session = self._ended = None
             self.settled.clear()
+
+    def _why(self, error: Exception) -> str:
+        match error:
+            case TimeoutError():
+                return f"did not begin within {self._seconds:g} seconds"
+            case OSError():
+                return f"cannot be started: {error.strerror or type(error).__name__}"
+            case _:  # the SDK, its libraries, a stranger's server: all means the same
+                return "ended, or gave no valid answer, at its start"
 
     def _broken(self) -> str:
         return f"The MCP server {self.name} has ended."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import suppress
 from importlib import import_module
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from codelab.mcpstdio.file import StdioServer
 
 __all__ = ("Pool",)
+
+logger = logging.getLogger(__name__)
 
 #: Seconds after the start in which model calls wait, each for a moment, for servers that begin.
 BEGINNING = 5.0
@@ -69,7 +72,11 @@ class Pool:
         return {child.id: child.relist for child in self.children.values() if child.runs}
 
     async def _start(self) -> None:
-        # It takes more than half a second, in which the event loop has other things to do.
-        await asyncio.to_thread(import_module, "mcp.client")
+        try:
+            # It takes more than half a second, in which the event loop has other things to do.
+            await asyncio.to_thread(import_module, "mcp.client")
+        except ImportError:
+            logger.exception("the SDK of MCP cannot be loaded, so no MCP server is started")
+            return
         for child in self.children.values():
             child.start()
