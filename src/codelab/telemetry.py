@@ -59,6 +59,9 @@ def configure_logging(settings: Settings) -> None:
     # What alembic, aiosqlite and asyncio say at INFO is of no use to an operator, and may hold statements.
     for noisy in ("alembic", "aiosqlite", "sqlalchemy", "asyncio", "uvicorn", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # The SDK of MCP logs what servers say, as often as they say it.
+    for hearsay in ("mcp", "client"):
+        logging.getLogger(hearsay).setLevel(logging.CRITICAL)
 
 
 class Metrics:

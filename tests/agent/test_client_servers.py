@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.agent.mcp import allow, completed, is_question
 from tests.agent.providers.upstream import text_answer
-from tests.agent.test_mcp import allow, completed, is_question
 from tests.agent.transcripts import END, call, calls_answer, last
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import mcp_types as types
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("STDIO_SERVER", "alive", "until")
+__all__ = ("STDIO_SERVER", "alive", "children", "until")
 
 #: A command line, without the mode; modules beside this file have the names of others.
 STDIO_SERVER = (sys.executable, "-P", str(Path(__file__).resolve()))
@@ -36,6 +36,20 @@ def alive(pid: int) -> bool:
         return False
     except FileNotFoundError:  # no Linux, or just gone
         return not Path("/proc/self/stat").exists()
+
+
+def children(pid: int | None = None) -> list[int]:
+    """Return the MCP servers that a process has started; by default this one."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            command = (status.parent / "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == (pid or os.getpid()) and Path(__file__).name.encode() in command:
+            found.append(int(status.parent.name))
+    return found
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -67,6 +81,8 @@ def lie(mode: str) -> None:  # noqa: C901 - one case for each lie
             os.write(1, b"Welcome!\n{}\n[]\n\n")
         case "shouting":
             sys.stderr.write("warning: something\n" * 100_000)
+        case "leaky":
+            sys.stderr.write(f"my token is {os.environ['TOKEN']}\x1b[2J\n" + "x" * 100_000 + "\n")
         case "orphaning":  # it ends, and what it started holds its pipes
             subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
             sys.exit(0)
@@ -91,6 +107,12 @@ async def act(name: str, arguments: dict[str, Any]) -> types.CallToolResult:
             text = json.dumps([str(Path.cwd()), os.getpid(), *sys.argv[1:]])
         case "hang":
             await anyio.sleep(600)
+            text = "at last"
+        case "wait":  # it is written down that it was called, and another file lets it end
+            calls = Path(os.environ["CALLS"])
+            calls.write_text((calls.read_text() if calls.exists() else "") + "wait\n")
+            while not calls.with_suffix(".go").exists():
+                await anyio.sleep(0.02)
             text = "at last"
         case "die":
             os._exit(7)

@@ -70,7 +70,8 @@ class StdioTransport:
         )
         # Nothing awaits from here to the end: a cancellation would leave the process behind.
         self._came, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-        outgoing, self._goes = anyio.create_memory_object_stream[SessionMessage](0)
+        # Room for some, so that nobody waits to tell a server that reads nothing that its call is cancelled.
+        outgoing, self._goes = anyio.create_memory_object_stream[SessionMessage](64)
         self._ends: tuple[Any, ...] = (incoming, outgoing)
         self._reader = asyncio.create_task(self._read())
         self._writer = asyncio.create_task(self._write())

@@ -15,24 +15,34 @@ from codelab.agent.idempotency import write_once
 from codelab.agent.mcp.catalogue import encode
 from codelab.agent.mcp.tools import ForeignTool, read_tools
 from codelab.agent.ownership import require_session
+from codelab.agent.policy.file import MCP
 from codelab.agent.repository import mcp as rows
 from codelab.agent.schemas.mcp import McpServerInfo
 from codelab.db import new_id
 from codelab.errors import BadRequest, Conflict, Forbidden
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from sqlalchemy import Row
 
     from codelab.agent.audit import AuditTrail
+    from codelab.agent.mcp.catalogue import Catalogue
     from codelab.agent.mcp.queue import CallQueue
     from codelab.agent.schemas.mcp import NewMcpServer
     from codelab.db import Database, Transaction
     from codelab.idempotency import Once
     from codelab.identity import Principal
 
-__all__ = ("MAX_SERVERS", "ClientServers", "end_calls", "name_taken", "require_runner", "too_many")
+__all__ = (
+    "MAX_SERVERS",
+    "ClientServers",
+    "look_at_waiting",
+    "name_taken",
+    "operators_name",
+    "require_runner",
+    "too_many",
+)
 
 #: Servers of a session, whoever runs them.
 MAX_SERVERS = 8
@@ -67,9 +77,14 @@ def require_runner(call: Row[Any], tool: ForeignTool | None, client: str | None)
         raise Conflict(detail, code="other_clients_tool", field="call_id", extra=runs)
 
 
-async def end_calls(tx: Transaction, queue: CallQueue, session_db_id: int, names: Collection[str]) -> None:
-    """Let the calls end that nobody can claim any more, since their tools are gone: whoever takes them finds none."""
-    for call_db_id in await rows.list_waiting_of(tx.session, session_db_id, names):
+def operators_name() -> Conflict:
+    """Say that the operator has a server of a name, for all sessions."""
+    return Conflict("name: the operator has an MCP server of that name", code="mcp_name_taken", field="name")
+
+
+async def look_at_waiting(tx: Transaction, queue: CallQueue, session_db_id: int) -> None:
+    """Let the calls end that nobody can claim any more since their tools are gone: who takes them looks at that."""
+    for call_db_id in await rows.list_waiting_of(tx.session, session_db_id, MCP):
         tx.after_commit(partial(queue.put, call_db_id))
 
 
@@ -83,6 +98,7 @@ class ClientServers:
         self,
         database: Database,
         audit: AuditTrail,
+        catalogue: Catalogue,
         queue: CallQueue,
         is_attached: Callable[[int, str], bool],
         *,
@@ -90,6 +106,7 @@ class ClientServers:
     ) -> None:
         self._database = database
         self._audit = audit
+        self._pool = catalogue.pool
         self._queue = queue
         self._is_attached = is_attached
         self._allowed = allowed
@@ -118,6 +135,8 @@ class ClientServers:
         if new.client_id is None or new.tools is None:
             name = "tools" if new.client_id else "client_id"
             raise BadRequest(f"{name}: is required for a server that a client runs", field=name)
+        if self._pool is not None and new.name in self._pool.names:
+            raise operators_name()
         client, listed = new.client_id, new.tools
 
         async def unit(tx: Transaction) -> McpServerInfo:
@@ -155,8 +174,7 @@ class ClientServers:
                 if old.client_id != client and self._is_held(old):
                     raise name_taken(old)
                 await rows.set_fields(tx.session, old.db_id, client_id=client, tools=encode(tools))
-                known = {tool.name for tool in msgspec.json.decode(old.tools, type=list[ForeignTool])}
-                await end_calls(tx, self._queue, session.db_id, known - {tool.name for tool in tools})
+                await look_at_waiting(tx, self._queue, session.db_id)
             row = await rows.find_server(tx.session, session.db_id, server_id)
             assert row is not None
             return McpServerInfo.from_row(row)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from codelab.agent.idempotency import find_kept, write_once
 from codelab.agent.mcp.catalogue import encode
-from codelab.agent.mcp.clients import MAX_SERVERS, end_calls, name_taken, too_many
-from codelab.agent.mcp.places import RefusedUrl, read_place
-from codelab.agent.mcp.remote import McpFailed, Place, list_tools
-from codelab.agent.mcp.tools import ForeignTool, read_tools
+from codelab.agent.mcp.clients import MAX_SERVERS, look_at_waiting, name_taken, operators_name, too_many
+from codelab.agent.mcp.places import Place, RefusedUrl, read_place
+from codelab.agent.mcp.remote import McpFailed, list_tools
+from codelab.agent.mcp.tools import read_tools
 from codelab.agent.ownership import PUBLIC_ID, require_session
 from codelab.agent.repository import mcp as rows
 from codelab.agent.schemas.mcp import McpServerInfo, McpServerList
 from codelab.db import new_id
-from codelab.errors import BadRequest, NotFound
+from codelab.errors import BadRequest, Conflict, NotFound
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row
+
     from codelab.agent.audit import AuditTrail, Event
     from codelab.agent.mcp.catalogue import Catalogue
     from codelab.agent.mcp.clients import ClientServers
@@ -51,6 +53,7 @@ class McpService:
         self._sealer = sealer
         self._queue = queue
         self._clients = clients
+        self._pool = catalogue.pool
 
     async def add(
         self, principal: Principal, session_id: str, new: NewMcpServer, once: Once | None = None
@@ -65,11 +68,7 @@ class McpService:
         """
         if new.transport == "client":
             return await self._clients.tell(principal, session_id, new, once)
-        for name, value in (("client_id", new.client_id), ("tools", new.tools)):
-            if value is not None:
-                raise BadRequest(f"{name}: is only for a server that a client runs", field=name)
-        if (url := new.url) is None:
-            raise BadRequest("url: is required", field="url")
+        url = _require_url(new)
         async with self._database.peek() as db:  # nobody else's session makes this server ask around
             session = await require_session(db, principal, session_id)
             others = await rows.list_servers(db, session.db_id)
@@ -77,6 +76,8 @@ class McpService:
         kept = await find_kept(self._database, once, principal.subject, route, values, McpServerInfo)
         if kept is not None:
             return kept
+        if self._pool is not None and new.name in self._pool.names:
+            raise operators_name()
         if len(others) >= MAX_SERVERS:
             raise too_many()
         try:
@@ -117,7 +118,7 @@ class McpService:
         return await write_once(self._database, once, principal.subject, route, values, unit, McpServerInfo)
 
     async def list(self, principal: Principal, session_id: str) -> McpServerList:
-        """List the servers of a session.
+        """List the servers of a session, with those that the operator gives to all.
 
         Raises:
             NotFound: no such session of this person.
@@ -125,28 +126,38 @@ class McpService:
         async with self._database.peek() as db:
             session = await require_session(db, principal, session_id)
             found = await rows.list_servers(db, session.db_id)
-        return McpServerList([McpServerInfo.from_row(row) for row in found])
+        given = [] if self._pool is None else self._pool.children.values()
+        return McpServerList(
+            [*(McpServerInfo.from_child(child) for child in given), *(self._describe(row) for row in found)]
+        )
 
     async def remove(self, principal: Principal, session_id: str, server_id: str) -> None:
         """Take a server from a session; the next call of its tools is refused.
 
         Raises:
             NotFound: no such session of this person, or no such server in it.
+            Conflict: it is the operator's.
         """
 
         async def unit(tx: Transaction) -> None:
             session = await require_session(tx.session, principal, session_id)
+            if self._pool is not None and server_id in self._pool.children:
+                raise Conflict("The operator gives this MCP server to all sessions.", code="operator_mcp_server")
             known = re.fullmatch(PUBLIC_ID, server_id)
             row = await rows.find_server(tx.session, session.db_id, server_id) if known else None
             if row is None:
                 raise NotFound("This session has no such MCP server.", code="unknown_mcp_server")
             await rows.remove(tx.session, row.db_id)
-            if row.client_id is not None:
-                tools = msgspec.json.decode(row.tools, type=list[ForeignTool])
-                await end_calls(tx, self._queue, session.db_id, {tool.name for tool in tools})
+            await look_at_waiting(tx, self._queue, session.db_id)
             self._record(tx, principal, session_id, "mcp_server_removed", server_id, row.name)
 
         await self._database.write(unit)
+
+    def _describe(self, row: Row[Any]) -> McpServerInfo:
+        info = McpServerInfo.from_row(row)
+        if self._pool is not None and row.name in self._pool.names:
+            info.tools, info.error = [], "The operator has an MCP server of this name, which counts."
+        return info
 
     def _record(
         self, tx: Transaction, principal: Principal, session_id: str, event: Event, server_id: str, name: str
@@ -161,3 +172,12 @@ class McpService:
             mcp_server_id=server_id,
             name=name,
         )
+
+
+def _require_url(new: NewMcpServer) -> str:
+    for name, value in (("client_id", new.client_id), ("tools", new.tools)):
+        if value is not None:
+            raise BadRequest(f"{name}: is only for a server that a client runs", field=name)
+    if new.url is None:
+        raise BadRequest("url: is required", field="url")
+    return new.url

@@ -10,8 +10,6 @@ from codelab.agent.repository.tables import calls, servers, sessions
 from codelab.db import now
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -62,23 +60,22 @@ async def find_waiting_call(db: AsyncSession, call_db_id: int) -> Row[Any] | Non
     return row
 
 
-async def list_waiting_calls(db: AsyncSession, prefix: str) -> list[int]:
-    """Return the keys of all calls that may run and that nobody runs, of tools whose names begin with ``prefix``."""
-    statement = (
-        select(calls.c.db_id)
+async def list_waiting_calls(db: AsyncSession, prefix: str) -> list[Row[Any]]:
+    """Return the key and tool of all calls that nobody runs and that may run, of tools that begin with ``prefix``."""
+    statement: Select[Any] = (
+        select(calls.c.db_id, calls.c.tool_name)
         .join(sessions, sessions.c.db_id == calls.c.session_db_id)
         .where(*_WAITING, calls.c.tool_name.startswith(prefix, autoescape=True), sessions.c.deleted_at.is_(None))
         .order_by(calls.c.db_id)
     )
+    return list((await db.execute(statement)).all())
+
+
+async def list_waiting_of(db: AsyncSession, session_db_id: int, prefix: str) -> list[int]:
+    """Return the keys of those of one session."""
+    named = calls.c.tool_name.startswith(prefix, autoescape=True)
+    statement = select(calls.c.db_id).where(*_WAITING, calls.c.session_db_id == session_db_id, named)
     return list((await db.execute(statement)).scalars())
-
-
-async def list_waiting_of(db: AsyncSession, session_db_id: int, names: Collection[str]) -> list[int]:
-    """Return the keys of the calls of some tools in a session that may run and that nobody runs."""
-    statement = select(calls.c.db_id).where(
-        *_WAITING, calls.c.session_db_id == session_db_id, calls.c.tool_name.in_(names)
-    )
-    return list((await db.execute(statement)).scalars()) if names else []
 
 
 _WAITING = (calls.c.state == "requested", calls.c.claimed_by.is_(None))

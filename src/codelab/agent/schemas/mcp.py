@@ -13,7 +13,11 @@ from codelab.agent.readers import CLIENT_ID
 from codelab.text import Input
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy import Row
+
+    from codelab.agent.mcp.stdio.child import Child
 
 __all__ = ("ListedTool", "McpServerInfo", "McpServerList", "McpToolInfo", "NewMcpServer", "ToolHints")
 
@@ -65,23 +69,24 @@ class McpServerInfo(msgspec.Struct, kw_only=True):
     """A server and the tools that it offered last; ``error`` says why it could not be asked since.
 
     One with a ``url`` is called by codelab, one with a ``client_id`` is run by that client.
+    One of scope ``operator`` is in every session, and is named in the operator's file: it has no URL and no times.
     """
 
     id: str
     name: str
-    transport: Literal["http", "client"]
+    transport: Literal["http", "client", "stdio"]
+    scope: Literal["operator", "session"] = "session"
     url: str | None
     client_id: str | None
     has_headers: bool
     tools: list[McpToolInfo]
     error: str | None
-    created_at: datetime
-    updated_at: datetime
+    created_at: datetime | None
+    updated_at: datetime | None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Self:
         """Make it from a row."""
-        tools = msgspec.json.decode(row.tools, type=list[ForeignTool])
         return cls(
             id=row.id,
             name=row.name,
@@ -89,14 +94,35 @@ class McpServerInfo(msgspec.Struct, kw_only=True):
             url=row.url or None,
             client_id=row.client_id,
             has_headers=row.headers is not None,
-            tools=[McpToolInfo(tool.name, tool.remote, tool.description, tool.parameters) for tool in tools],
+            tools=_describe(msgspec.json.decode(row.tools, type=list[ForeignTool])),
             error=row.error,
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
 
+    @classmethod
+    def from_child(cls, child: Child) -> Self:
+        """Make it from a server of the operator: nothing of what its file says about it but the name."""
+        return cls(
+            id=child.id,
+            name=child.name,
+            transport="stdio",
+            scope="operator",
+            url=None,
+            client_id=None,
+            has_headers=False,
+            tools=_describe(child.tools),
+            error=child.error,
+            created_at=None,
+            updated_at=None,
+        )
+
 
 class McpServerList(msgspec.Struct):
-    """The servers of a session, in the order in which they were added."""
+    """The operator's servers, then those of the session, in the order in which they were added."""
 
     mcp_servers: list[McpServerInfo]
+
+
+def _describe(tools: Iterable[ForeignTool]) -> list[McpToolInfo]:
+    return [McpToolInfo(tool.name, tool.remote, tool.description, tool.parameters) for tool in tools]
