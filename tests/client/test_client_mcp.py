@@ -164,7 +164,7 @@ async def test_servers_that_do_not_start_are_said_and_left_out(
     file = write(tmp_path / "mine.json", sums=entry(tmp_path, pids), absent=absent, rude=rude, noisy=noisy)
     code, out, err = await run(*LOGIN, "--prompt", "go", "--approve", "all", "--mcp-file", str(file))
 
-    assert (code, out) == (0, "Done.\n")
+    assert (code, out) == (0, "Done.\n"), err
     assert [told["name"] for told in server.told.items] == ["sums"]
     assert results[0]["result"] == "2"
     assert "The MCP server absent cannot be started: No such file or directory." in err

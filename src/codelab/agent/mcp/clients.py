@@ -135,12 +135,12 @@ class ClientServers:
         if new.client_id is None or new.tools is None:
             name = "tools" if new.client_id else "client_id"
             raise BadRequest(f"{name}: is required for a server that a client runs", field=name)
-        if self._pool is not None and new.name in self._pool.names:
-            raise operators_name()
         client, listed = new.client_id, new.tools
 
         async def unit(tx: Transaction) -> McpServerInfo:
             session = await require_session(tx.session, principal, session_id)
+            if self._pool is not None and new.name in self._pool.names:
+                raise operators_name()
             others = await rows.list_servers(tx.session, session.db_id)
             old = next((row for row in others if row.name == new.name), None)
             if old is None and len(others) >= MAX_SERVERS:

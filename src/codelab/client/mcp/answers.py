@@ -16,7 +16,7 @@ __all__ = ("MAX_RESULT", "Answer", "list_tools", "read_answer")
 #: Bytes of a result that are kept.
 MAX_RESULT = 1024 * 1024
 #: Tools that are told; the server takes fewer of one server.
-MAX_TOOLS, MAX_PAGES, MAX_DESCRIPTION = 256, 20, 8192
+MAX_TOOLS, MAX_PAGES, MAX_DESCRIPTION, MAX_DEPTH = 256, 20, 8192, 32
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -46,23 +46,34 @@ async def list_tools(session: ClientSession) -> list[dict[str, Any]]:
 
 def _describe(tool: Any) -> dict[str, Any] | None:
     """Write a tool as the server takes it; ``None`` where it does not."""
-    described: dict[str, Any] = {
-        "name": tool.name,
-        "description": (tool.description or "")[:MAX_DESCRIPTION],
-        "inputSchema": tool.input_schema,
-    }
-    if tool.annotations is not None:
-        hints = {"readOnlyHint": tool.annotations.read_only_hint, "idempotentHint": tool.annotations.idempotent_hint}
-        described["annotations"] = hints
     if not 0 < len(tool.name) <= 255 or _UNSTORABLE.search(tool.name):
         return None
     try:
-        raw = json.dumps(described, ensure_ascii=False)
-    except (ValueError, RecursionError):
+        schema = _scrub(tool.input_schema)
+    except ValueError:
         return None
-    # What is escaped in JSON is there as it is, but for the controls.
-    clean: dict[str, Any] = json.loads(_UNSTORABLE.sub("\ufffd", raw.replace("\\u0000", "\ufffd")))
-    return clean
+    hints = tool.annotations
+    return {
+        "name": tool.name,
+        "description": _scrub((tool.description or "")[:MAX_DESCRIPTION]),
+        "inputSchema": schema,
+        "annotations": hints and {"readOnlyHint": hints.read_only_hint, "idempotentHint": hints.idempotent_hint},
+    }
+
+
+def _scrub(value: Any, left: int = MAX_DEPTH) -> Any:
+    """Put U+FFFD in the place of what cannot be stored; raise ``ValueError`` for what is nested too deeply."""
+    match value:
+        case str():
+            return _UNSTORABLE.sub("\ufffd", value)
+        case dict() | list() if left == 0:
+            raise ValueError("too deep")
+        case dict():
+            return {_scrub(str(key)): _scrub(item, left - 1) for key, item in value.items()}
+        case list():
+            return [_scrub(item, left - 1) for item in value]
+        case _:
+            return value
 
 
 def read_answer(result: Any) -> Answer:
@@ -82,7 +93,7 @@ def read_answer(result: Any) -> Answer:
                 parts.append(f"[{block.type}: {str(getattr(block, 'uri', ''))[:500]}]")
     if not parts and result.structured_content is not None:
         parts.append(json.dumps(result.structured_content, ensure_ascii=False))
-    text = _UNSTORABLE.sub("\ufffd", "\n".join(parts))
+    text = _scrub("\n".join(parts))
     raw = text.encode()
     if len(raw) > MAX_RESULT:
         text = raw[:MAX_RESULT].decode("utf-8", "ignore") + f"\n[cut: the result had more than {MAX_RESULT} bytes]"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from codelab.client.mcp.answers import MAX_RESULT, list_tools, read_answer
@@ -131,13 +132,15 @@ class Server:
         return self._session is not None and self._transport is not None and not self._transport.ended.is_set()
 
     async def _run(self) -> None:
-        from mcp.client import Client
-
         self._heard.clear()
         self._error = ""
         environment = narrow_environment(self._environ, self._spec.env)
         self._transport = transport = StdioTransport(self._spec, environment, most=MAX_LINE, heard=self._hear)
         try:
+            # It takes more than half a second, in which a person may type.
+            await asyncio.to_thread(import_module, "mcp.client")
+            from mcp.client import Client
+
             async with asyncio.timeout(START_SECONDS) as limit, Client(transport, cache=None) as client:
                 limit.reschedule(None)
                 self._session = client.session

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Servers",)
 
-#: Seconds that a turn waits for servers which begin.
-PATIENCE = 15.0
+#: Seconds that the first turn waits for servers which begin, and that a later one does.
+PATIENCE, MOMENT = 15.0, 2.0
 
 
 class Servers:
@@ -35,7 +35,10 @@ class Servers:
         #: Ids of servers in the session.
         self._told: dict[str, str] = {}
         self._listing: dict[str, asyncio.Task[None]] = {}
+        #: Why servers cannot be asked now, and what of it was said: nothing is printed while a person types.
+        self._wrong: dict[str, str] = {}
         self._said: dict[str, str] = {}
+        self._patience = PATIENCE
 
     def start(self) -> None:
         """Begin all, without waiting for one."""
@@ -60,8 +63,8 @@ class Servers:
         """
         for server in self._servers:
             self._look(server)
-        if self._listing:
-            await asyncio.wait(self._listing.values(), timeout=PATIENCE)
+        await asyncio.wait(self._listing.values(), timeout=self._patience)
+        self._patience = MOMENT
         await asyncio.gather(*(self._tell(api, session_id, client, server) for server in self._servers))
 
     async def leave(self, api: Api, session_id: str) -> None:
@@ -94,12 +97,15 @@ class Servers:
         """List the tools of a server; one that gives no answer keeps those that it had."""
         try:
             self._listed[server.name] = await server.tools()
-            self._said.pop(server.name, None)
+            self._wrong.pop(server.name, None)
         except ToolError as error:
-            self._say(server, str(error))
+            self._wrong[server.name] = str(error)
 
     async def _tell(self, api: Api, session_id: str, client: str, server: Server) -> None:
-        if (tools := self._listed.get(server.name)) is None:
+        problem = self._wrong.get(server.name)
+        tools = self._listed.get(server.name)
+        if tools is None:
+            self._say(server, problem or f"The MCP server {server.name} is still starting; its tools come later.")
             return
         try:
             body = {"name": server.name, "transport": "client", "client_id": client, "tools": tools}
@@ -108,6 +114,7 @@ class Servers:
             self._forget(server)
             self._say(server, f"The tools of the MCP server {server.name} are not there for the agents: {error}")
             return
+        self._say(server, problem)
         self._forget(server)
         self._told[server.name] = known.id
         self._tools |= {tool.tool_name: (server, tool.name) for tool in known.tools}
@@ -116,7 +123,10 @@ class Servers:
         self._told.pop(server.name, None)
         self._tools = {name: found for name, found in self._tools.items() if found[0] is not server}
 
-    def _say(self, server: Server, text: str) -> None:
-        if self._said.get(server.name) != text:
-            self._said[server.name] = text
-            self._console.note(text, "yellow")
+    def _say(self, server: Server, problem: str | None) -> None:
+        """Say what is wrong with a server, unless that was the last thing said of it."""
+        if problem is None:
+            self._said.pop(server.name, None)
+        elif self._said.get(server.name) != problem:
+            self._said[server.name] = problem
+            self._console.note(problem, "yellow")
