@@ -17,6 +17,7 @@ from codelab.agent.mcp.listings import REFRESH, Listings
 from tests.agent.mcp import allow, completed
 from tests.agent.providers.upstream import text_answer
 from tests.agent.transcripts import END, call, calls_answer, last
+from tests.agent.witness import Witness
 from tests.support.mcp import run_mcp_server, tool
 from tests.support.stdio_server import STDIO_SERVER, alive, children, until
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from codelab.agent.mcp.stdio.child import Child
     from tests.agent.conftest import Serve
     from tests.agent.providers.upstream import Upstream
+    from tests.support.databases import DatabaseUrls
     from tests.support.server import Event, Person, Running
 
 SECRET = "ghp-not-for-logs-1"
@@ -40,7 +42,7 @@ def named(tmp_path: Path, with_model: dict[str, Any]) -> Callable[..., dict[str,
         members = {}
         for name, (tools, *modes) in servers.items():
             (tmp_path / f"{name}.tools").write_text(tools)
-            env = {"TOOLS": str(tmp_path / f"{name}.tools"), "TOKEN": SECRET, "CHILD": str(tmp_path / "child")}
+            env = {"TOOLS": str(tmp_path / f"{name}.tools"), "TOKEN": SECRET, "CALLS": str(tmp_path / "calls")}
             members[name] = {"command": STDIO_SERVER[0], "args": [*STDIO_SERVER[1:], *modes], "env": env}
         file = tmp_path / "mcp.json"
         file.write_text(json.dumps({"mcpServers": members}))
@@ -201,6 +203,29 @@ async def test_a_server_that_ended_is_started_again(
     assert first
     assert not first & second
     assert model.bodies[0]["tools"] == model.bodies[1]["tools"] == model.bodies[2]["tools"]
+
+
+async def test_a_call_that_was_left_waits_for_its_server(
+    serve: Serve, named: Callable[..., dict[str, Any]], model: Upstream, migrated: DatabaseUrls, tmp_path: Path
+) -> None:
+    """What an earlier process let run and did not begin is made when its server has told its tools again."""
+    calls = tmp_path / "calls"
+    model.play(calls_answer(call("mcp__sums__wait", {}, id="wait")))
+    model.play(text_answer("Done."))
+    settings = named(sums=("wait",))
+    async with serve(**settings) as running:
+        ada, session = await ready(running)
+        await ada.say(session, "go")
+        await until(calls.exists)
+    async with Witness.at(migrated) as witness:
+        await witness.change("UPDATE tool_calls SET claimed_by = NULL, claimed_at = NULL")
+    (tmp_path / "calls.go").touch()
+    async with serve(**settings) as running:
+        ada = await running.person()
+        events = await ada.until(session, *END)
+
+    assert completed(events)["wait"]["result"] == "at last"
+    assert calls.read_text() == "wait\nwait\n"
 
 
 async def test_an_approval_is_about_the_tool_that_was_asked_about(
