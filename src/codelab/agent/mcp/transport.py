@@ -37,9 +37,15 @@ class Guarded(httpx2.AsyncBaseTransport):
         host = request.url.host
         address = await self._resolve(host, request.url.port or PORTS[request.url.scheme])
         request.headers["Accept-Encoding"] = "identity"
-        request.extensions = {**request.extensions, "sni_hostname": host}
-        request.url = request.url.copy_with(host=address)
-        response = await self._inner.handle_async_request(request)
+        # A copy: where a redirect leads is read from the request, which has to keep the name of its host.
+        pinned = httpx2.Request(
+            request.method,
+            request.url.copy_with(host=address),
+            headers=request.headers,
+            stream=request.stream,
+            extensions={**request.extensions, "sni_hostname": host},
+        )
+        response = await self._inner.handle_async_request(pinned)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             await response.aclose()
             raise httpx2.RemoteProtocolError("the answer is compressed")
