@@ -56,9 +56,12 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(settings.server.log_level.upper())
     logging.getLogger("codelab.agent").setLevel(settings.agent.log_level.upper())
     logging.getLogger("codelab.auth").setLevel(settings.auth.log_level.upper())
-    # What alembic, aiosqlite and asyncio say at INFO is of no use to an operator, and may hold statements.
-    for noisy in ("alembic", "aiosqlite", "sqlalchemy", "asyncio", "uvicorn", "httpx", "httpcore"):
+    # What these say at INFO is of no use to an operator, and may hold statements, or URLs with somebody's key.
+    http = ("uvicorn", "httpx", "httpcore", "httpx2", "httpcore2")
+    for noisy in ("alembic", "aiosqlite", "sqlalchemy", "asyncio", *http):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It logs what MCP servers answer; that one gives no valid answer is said by ``codelab.agent.mcp``.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
 
 
 class Metrics:

@@ -90,9 +90,9 @@ class _Uvicorn(uvicorn.Server):
 
 
 @asynccontextmanager
-async def run_mcp_server() -> AsyncIterator[McpServer]:
-    """Serve on a free loopback port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+async def run_mcp_server(port: int = 0) -> AsyncIterator[McpServer]:
+    """Serve on a loopback port, a free one unless it is named."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
         place = f"127.0.0.1:{listener.getsockname()[1]}"
         here = McpServer(f"http://{place}/mcp", place)
 
