@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
+from codelab.agent.mcp.places import RefusedUrl
 from codelab.agent.mcp.transport import Guarded
 from tests.support.https import HOST, serve_https
 from tests.support.mcp import McpServer, run_mcp_server
@@ -145,6 +147,17 @@ async def test_a_name_that_leads_to_this_machine_is_refused(serve: Serve, remote
             await add(ada, session, "spelled", f"https://{places[0]}/mcp")
         assert named.status_code == 201
         assert len(connections) == 1  # where the address is allowed too it is tried; TLS fails there
+
+
+async def test_the_usual_ports_of_two_schemes_are_two_places() -> None:
+    """A host without a port is one of http or of https, as it was asked first: nothing leads from one to the other."""
+    for first, second in (("http", "https"), ("https", "http")):
+        transport = Guarded("127.0.0.1", {"127.0.0.1"}, 1024)
+        async with httpx2.AsyncClient(transport=transport, trust_env=False, timeout=5) as http:
+            with contextlib.suppress(httpx2.TransportError):  # whoever listens there, if anybody does
+                await http.get(f"{first}://127.0.0.1/")
+            with pytest.raises(RefusedUrl, match="stay on its scheme"):
+                await http.get(f"{second}://127.0.0.1/")
 
 
 class _Names:
