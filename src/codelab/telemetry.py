@@ -60,8 +60,9 @@ def configure_logging(settings: Settings) -> None:
     http = ("uvicorn", "httpx", "httpcore", "httpx2", "httpcore2")
     for noisy in ("alembic", "aiosqlite", "sqlalchemy", "asyncio", *http):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # It logs what MCP servers answer; that one gives no valid answer is said by ``codelab.agent.mcp``.
-    logging.getLogger("mcp").setLevel(logging.CRITICAL)
+    # The SDK of MCP logs what servers say, as often as they say it.
+    for hearsay in ("mcp", "client"):
+        logging.getLogger(hearsay).setLevel(logging.CRITICAL)
 
 
 class Metrics:

@@ -14,8 +14,9 @@ from codelab.agent.policy import Policy, Rule, exact_rule
 from codelab.agent.policy.rules import BUILT_IN
 from codelab.agent.tools import TOOLS
 from tests.agent.hostile_calls import MCP_ARGUMENTS, MCP_NAMES, MCP_REMOTE_NAMES
+from tests.agent.mcp import allow, completed
 from tests.agent.providers.upstream import text_answer
-from tests.agent.test_mcp import add, allow, completed
+from tests.agent.test_mcp import add
 from tests.agent.transcripts import END, call, calls_answer, last
 from tests.support.mcp import run_mcp_server, tool
 

@@ -7,8 +7,8 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from codelab.agent.mcp.worker import AT_ONCE
+from tests.agent.mcp import allow, completed, is_question
 from tests.agent.providers.upstream import Upstream, run_upstream, text_answer
-from tests.agent.test_mcp import allow, completed, is_question
 from tests.agent.transcripts import END, call, calls_answer, check_transcript
 from tests.agent.witness import Witness
 from tests.support.mcp import ADD, McpServer, run_mcp_server, tool

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.agent.mcp import allow
 from tests.agent.providers.upstream import text_answer
-from tests.agent.test_mcp import add, allow
+from tests.agent.test_mcp import add
 from tests.agent.transcripts import call, calls_answer
 from tests.reference.clients import final, is_call, is_final, talking
 from tests.reference.test_conversations import tool_results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +61,10 @@ class Installation:
                     query = text("SELECT db_id FROM sessions WHERE id = :id")
                     key = (await db.execute(query, {"id": f"of-{name}"})).scalar_one()
                 await server.app.state.agent.mcp.catalogue.refresh(key)
+                async with asyncio.timeout(30):
+                    while remote.tokens != {SECRET, None}:
+                        await asyncio.sleep(0.01)
                 assert [one["error"] for one in await servers(person, f"of-{name}")] == [None, None]
-            assert remote.tokens == {SECRET, None}
 
 
 async def servers(person: Person, session: str) -> list[dict[str, Any]]:
