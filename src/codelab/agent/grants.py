@@ -9,6 +9,7 @@ import msgspec
 
 from codelab.agent import gate
 from codelab.agent.ownership import PUBLIC_ID, require_session
+from codelab.agent.paging import read_position
 from codelab.agent.policy import NotGrantable, Rule, exact_rule, matches
 from codelab.agent.repository import approvals, grants, turns
 from codelab.agent.schemas import Grant, GrantList, GrantPreview, PastCall
@@ -188,9 +189,7 @@ class GrantService:
         Raises:
             BadRequest: the cursor is none of this list.
         """
-        if cursor is not None and not re.fullmatch(r"[0-9]{1,18}", cursor):
-            raise BadRequest("cursor: is none of this list", field="cursor")
-        before = None if cursor is None else int(cursor)
+        before = read_position(cursor)
         async with self._database.read() as db:
             rows = await grants.list_all(db, principal.subject, ended=ended, before=before, limit=limit + 1)
         more = str(rows[limit - 1].db_id) if len(rows) > limit else None
