@@ -270,32 +270,3 @@ async def test_what_cannot_be_told(serve: Serve, settings: dict[str, Any]) -> No
         assert name in answer.json()["detail"], answer.text
     assert [answer.status_code for answer in strangers] == [404, 403]
     assert codes(full, off) == [(409, "too_many_mcp_servers"), (403, "mcp_client_servers_off")]
-
-
-async def test_a_reference_client_is_not_given_such_a_call(
-    serve: Serve, settings: dict[str, Any], model: Upstream
-) -> None:
-    """It has no name to claim it with; its result is refused, and the call waits for its own client."""
-    from tests.agent.transcripts import END as ENDS
-
-    model.play(calls_answer(CALL, call("list_files", {"path": "."}, id="list")))
-    model.play(text_answer("One."))
-    async with serve(**settings) as running:
-        ada, session = await ready(running)
-        await ada.say(session, "add")
-        await ada.events(session, lambda event: len(event.data.get("call_id", "")) == 4)
-        agent = running.app.state.agent
-        async with agent.database.read() as db:
-            from sqlalchemy import text
-
-            key = (await db.execute(text("SELECT db_id FROM sessions"))).scalar_one()
-        from codelab.agent.reference.rendering import Renderer
-
-        chunks = "".join(await agent.reference.open_calls(key, Renderer()))
-        await claim(ada, session, MINE)
-        await ada.answer(session, "sum", result="1", client_id=MINE)
-        await ada.answer(session, "list", result=[])
-        await ada.until(session, *ENDS)
-
-    assert "list_files" in chunks
-    assert "mcp__sums__add" not in chunks
