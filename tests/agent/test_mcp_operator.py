@@ -14,6 +14,7 @@ import pytest
 
 from codelab.agent.mcp import remote as remote_module
 from codelab.agent.mcp.listings import REFRESH, Listings
+from codelab.agent.mcp.stdio import pool as pool_module
 from tests.agent.mcp import allow, completed
 from tests.agent.providers.upstream import text_answer
 from tests.agent.transcripts import END, call, calls_answer, last
@@ -226,6 +227,28 @@ async def test_a_call_that_was_left_waits_for_its_server(
 
     assert completed(events)["wait"]["result"] == "at last"
     assert calls.read_text() == "wait\nwait\n"
+
+
+async def test_a_question_outlives_a_restart(
+    serve: Serve, named: Callable[..., dict[str, Any]], model: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who decides while servers begin is heard when it is known which tools there are, and it is the same tool."""
+    model.play(calls_answer(call("mcp__sums__add", {"a": 1, "b": 2}, id="sum")))
+    model.play(text_answer("Three."))
+    monkeypatch.setattr(pool_module, "MOMENT", 60.0)
+    monkeypatch.setattr(pool_module, "BEGINNING", 60.0)
+    settings = named(sums=("add",))
+    async with serve(**settings) as running:
+        ada, session = await ready(running, allowed=False)
+        await ada.say(session, "go")
+        question = last(await ada.until(session, "turn.waiting"), "approval.requested")
+    async with serve(**settings) as running:
+        ada = await running.person()
+        decided = await ada.decide(session, question["approval_id"], "approve")
+        events = await ada.until(session, *END)
+
+    assert decided.is_success, decided.text
+    assert completed(events)["sum"]["result"] == "3"
 
 
 async def test_an_approval_is_about_the_tool_that_was_asked_about(

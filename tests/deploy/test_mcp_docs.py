@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from codelab.mcpstdio import read_servers
 from tests.deploy.test_doc_commands import DOCS, blocks
 from tests.support.mcp import run_mcp_server
 from tests.support.process import clean_environ, server_process
@@ -61,6 +62,17 @@ async def run(command: str, folder: Path, variables: dict[str, str]) -> dict[str
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
+
+
+def test_the_files_of_the_page_can_be_used() -> None:
+    """They are read as they stand, and have every member that there is."""
+    (operators,), (persons,) = (read_servers(example.encode(), PAGE) for example in blocks(PAGE, "json"))
+
+    assert (operators.name, operators.command, operators.cwd) == ("git", "uvx", "/srv/project")
+    assert persons.cwd == str(PAGE.parent)
+    for server in (operators, persons):
+        assert server.args
+        assert server.env
 
 
 def test_the_page_names_what_there_is() -> None:

@@ -123,12 +123,20 @@ async def test_a_server_that_dies_in_a_call(tmp_path: Path) -> None:
 
 
 async def test_a_line_has_a_bound(tmp_path: Path) -> None:
-    """An answer within it comes whole; a longer one ends the connection."""
-    run = Run(tmp_path, tools="huge")
+    """An answer within it comes whole; a longer one is an error to who asked, and nobody else notices."""
+    run = Run(tmp_path, tools="huge\nadd\nhang")
     async with run.connect() as client:
         assert await call(client, "huge", size=MOST - 4096) == "x" * (MOST - 4096)
+        waiting = asyncio.create_task(call(client, "hang"))
+        for size in (MOST, 10 * MOST):
+            with pytest.raises(Exception, match="too large"):
+                await call(client, "huge", size=size)
+        assert await call(client, "add", a=1, b=2) == "3"
+        assert not waiting.done()
         with pytest.raises(Exception, match="closed"):
-            await call(client, "huge", size=MOST)
+            await call(client, "huge", size=20 * MOST)
+        with pytest.raises(Exception, match="closed"):
+            await waiting
 
 
 async def test_what_a_server_started_ends_with_it(tmp_path: Path) -> None:

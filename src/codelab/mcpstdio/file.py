@@ -22,7 +22,7 @@ __all__ = ("InvalidFile", "StdioServer", "read_file", "read_servers")
 #: Bytes of a file, servers in it, arguments of one and variables of one.
 MAX_FILE, MAX_SERVERS, MAX_ARGS, MAX_VARIABLES = 256 * 1024, 32, 256, 128
 #: As the names of servers that people add over HTTP: they are part of the names of tools.
-_SERVER = re.compile(r"[a-z0-9](?:-?[a-z0-9]){0,23}")
+_SERVER = re.compile(r"(?=.{1,24}\Z)[a-z0-9](?:-?[a-z0-9])*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 _MEMBERS = frozenset({"type", "command", "args", "env", "cwd"})

@@ -12,6 +12,8 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from codelab.mcpstdio.lines import Endless, Lines, TooLong
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
@@ -37,8 +39,9 @@ MAX_JUNK = 100
 class StdioTransport:
     """Run a server, as a transport of the SDK: ``async with Client(StdioTransport(…))``.
 
-    A line of more than ``most`` bytes ends the connection; ``heard`` is told what comes on stderr, in pieces. Entering
-    raises ``OSError`` when the process cannot be started. Leaving takes at most about four seconds.
+    An answer of more than ``most`` bytes is an error, any other line of that size ends the connection. ``heard`` is
+    told what comes on stderr, in pieces. Entering raises ``OSError`` when the process cannot be started. Leaving takes
+    at most about four seconds.
     """
 
     def __init__(
@@ -100,26 +103,22 @@ class StdioTransport:
 
         out = self._process.stdout
         assert out is not None
+        lines, junk = Lines(self._most), 0
         try:
-            buffer, looked, junk = bytearray(), 0, 0
             while chunk := await out.read(CHUNK):
                 if self.ended.is_set():
                     continue
-                buffer += chunk
-                while (end := buffer.find(b"\n", looked)) >= 0 and end <= self._most:
-                    line = bytes(buffer[:end])
-                    del buffer[: end + 1]
-                    looked = 0
+                for line in lines.add(chunk):
                     if (message := _parse(line)) is not None:
                         junk = 0
                         await self._came.send(message)
-                    elif line.strip() and (junk := junk + 1) > MAX_JUNK:
-                        self._lied = True
+                    elif isinstance(line, TooLong) or (line.strip() and (junk := junk + 1) > MAX_JUNK):
+                        self._lie()
                         break
-                looked = len(buffer)
-                if self._lied or looked > self._most:
-                    self._lied = True
-                    self._end()
+        except Endless:
+            self._lie()
+            while await out.read(CHUNK):
+                pass
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             self._end()
             while await out.read(CHUNK):
@@ -152,6 +151,11 @@ class StdioTransport:
         while self._process.returncode is None:  # noqa: ASYNC110 - `wait` waits for the pipes as well
             await asyncio.sleep(WATCH)
         await asyncio.wait({self._reader}, timeout=DRAIN)
+        self._end()
+
+    def _lie(self) -> None:
+        """End the connection with a server that does not keep to the protocol, which gets no time for its end."""
+        self._lied = True
         self._end()
 
     def _end(self) -> None:
@@ -199,10 +203,16 @@ class StdioTransport:
             os.killpg(self._process.pid, number)
 
 
-def _parse(line: bytes) -> SessionMessage | None:
+def _parse(line: bytes | TooLong) -> SessionMessage | None:
+    """Read a message; what was too long is an error to who asked for it, and harms nobody else."""
     from mcp.shared.message import SessionMessage
-    from mcp_types import jsonrpc_message_adapter
+    from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
 
+    if isinstance(line, TooLong):
+        if line.id is None:
+            return None
+        error = ErrorData(code=INTERNAL_ERROR, message="The answer is too large.")
+        return SessionMessage(JSONRPCError(jsonrpc="2.0", id=line.id, error=error))
     try:
         return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
     except (ValueError, RecursionError):

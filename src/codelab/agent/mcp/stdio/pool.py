@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from codelab.agent.mcp.listings import MOMENT
 from codelab.agent.mcp.stdio.child import Child
-from codelab.agent.policy.file import MCP
+from codelab.agent.policy.rules import MCP
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
