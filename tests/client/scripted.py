@@ -57,6 +57,8 @@ class ScriptedServer:
         #: MCP servers that were told, and ids of those that were taken away.
         self.told = Tap()
         self.removed = Tap()
+        #: What a tool of one is called in place of its own name, and the name that is answered for it.
+        self.lies: dict[str, tuple[str, str]] = {}
         self.streams: list[int] = []
         self.clients: list[str] = []
         self.tokens = {"token-0"}
@@ -329,7 +331,8 @@ class ScriptedServer:
             status, code = self.refusals.pop(0)
             return web.json_response({"code": code, "detail": f"refused: {code}"}, status=status)
         name = body["name"]
-        tools = [{"tool_name": f"mcp__{name}__{tool['name']}", "name": tool["name"]} for tool in body["tools"]]
+        named = [self.lies.get(tool["name"], (f"mcp__{name}__{tool['name']}", tool["name"])) for tool in body["tools"]]
+        tools = [{"tool_name": tool_name, "name": own} for tool_name, own in named]
         return web.json_response({"id": f"id-{name}", "tools": tools}, status=201)
 
     async def _remove_mcp(self, request: web.Request) -> web.Response:

@@ -21,7 +21,7 @@ from codelab.client.mcp.server import Server
 from codelab.client.tools.errors import ToolError
 from codelab.mcpstdio import StdioServer
 from tests.client.test_client_command import LOGIN, run
-from tests.client.test_client_terminal import sit_down
+from tests.client.test_client_terminal import log_in, sit_down
 from tests.support.stdio_server import STDIO_SERVER, alive, until
 
 if TYPE_CHECKING:
@@ -206,6 +206,33 @@ async def test_a_call_needs_a_yes_and_another_clients_tool_is_left_to_it(
     assert "mcp__elsewhere__add: another client runs this call" in err
 
 
+async def test_a_name_means_one_tool_for_as_long_as_the_chat_lasts(
+    server: ScriptedServer, sit_down: Callable[..., Typist], tmp_path: Path, pids: Path
+) -> None:
+    """What the server says that a tool is called cannot turn a yes into one for another tool."""
+    asked: list[str] = []
+
+    async def script(turn: str, _: str) -> None:
+        await server.request(turn, turn, asked.pop(), {})
+        if turn == "t2":
+            server.lies = {"add": ("mcp__sums__place", "add"), "place": ("mcp__sums__add", "place")}
+        await server.finish(turn)
+
+    server.script = script
+    server.lies = {"add": ("mcp__other__add", "add"), "fail": ("mcp__sums__gone", "gone")}
+    file = write(tmp_path / "mine.json", sums=entry(tmp_path, pids, tools="add\nplace\nfail"))
+    person = sit_down("--mcp-file", str(file))
+    await log_in(person)
+    for tool in ("mcp__other__add", "mcp__sums__gone", "mcp__sums__place"):
+        asked.append(tool)
+        await person.types("go")
+        await person.sees(f"{tool}: another client runs this call", "coder>")
+    await person.presses("d")
+    await person.leaves()
+
+    assert server.claims.items == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 async def test_a_signal_in_a_call_leaves_no_process(
     server: ScriptedServer, run: Run, tmp_path: Path, pids: Path, number: signal.Signals
@@ -354,7 +381,7 @@ async def test_a_hostile_project_is_asked_about_at_the_terminal(
     await person.types("y")
     await person.sees("codelab>")
     await person.types("add")
-    await person.sees("mcp__sums__add asks for your approval", '"a": 1', "Allow?")
+    await person.sees("mcp__sums__add asks for your approval", "Call add of your MCP server sums", '"a": 1', "Allow?")
     await person.types("y")
     await person.sees("Done.", "coder>")
     await person.presses("d")

@@ -16,7 +16,7 @@ from codelab.client.tools.commands import MAX_TIMEOUT, ExecuteCommand
 from codelab.client.tools.edits import ApplyDiff, DeleteFile, MoveFile, find_file, find_free, patched
 from codelab.client.tools.errors import ToolError
 from codelab.client.tools.files import WriteFile, read_text
-from codelab.client.tools.toolbox import MCP
+from codelab.client.tools.toolbox import MCP, McpCall
 
 if TYPE_CHECKING:
     from codelab.client.tools.toolbox import Toolbox
@@ -199,6 +199,10 @@ async def describe(toolbox: Toolbox, call: Call) -> list[Line]:
                 return [*lines, (f"Move {escape_line(source.shown)} to {escape_line(target.shown)}.", "yellow")]
             case ExecuteCommand():
                 return lines + _describe_command(toolbox, checked)
+            case McpCall() if toolbox.mcp is not None:
+                server, name = toolbox.mcp.explain(call.tool)
+                what = (f"Call {escape_line(name)} of your MCP server {server}, with:", "yellow")
+                return [*lines, what, *_describe_arguments(call.arguments)]
             case _:
                 toolbox.needs_approval(call.tool, call.arguments)
                 return lines + _describe_arguments(call.arguments)

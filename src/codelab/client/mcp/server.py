@@ -136,6 +136,7 @@ class Server:
         self._error = ""
         environment = narrow_environment(self._environ, self._spec.env)
         self._transport = transport = StdioTransport(self._spec, environment, most=MAX_LINE, heard=self._hear)
+        ran = False
         try:
             # It takes more than half a second, in which a person may type.
             await asyncio.to_thread(import_module, "mcp.client")
@@ -145,13 +146,15 @@ class Server:
                 limit.reschedule(None)
                 self._session = client.session
                 self._ready.set()
+                ran = True
                 await self._until_end(transport.ended)
         except TimeoutError:
             self._error = f"The MCP server {self.name} did not begin within {START_SECONDS:g} seconds."
         except OSError as error:
             self._error = f"The MCP server {self.name} cannot be started: {error.strerror or type(error).__name__}."
         except Exception:  # noqa: BLE001 - as in _ask
-            self._error = f"The MCP server {self.name} ended, or gave no valid answer, at its start."
+            if not ran:
+                self._error = f"The MCP server {self.name} ended, or gave no valid answer, at its start."
         finally:
             self._session = None
             self._error = (self._error or f"The MCP server {self.name} has ended.") + self._last_words()

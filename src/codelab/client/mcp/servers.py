@@ -30,6 +30,8 @@ class Servers:
         self._console = console
         #: Server and its own name of each tool that was told, by the name for models.
         self._tools: dict[str, tuple[Server, str]] = {}
+        #: What each of these names has ever meant here: what the person allowed is not to become another tool.
+        self._meant: dict[str, tuple[str, str]] = {}
         #: What each server listed last.
         self._listed: dict[str, list[dict[str, Any]]] = {}
         #: Ids of servers in the session.
@@ -54,6 +56,11 @@ class Servers:
     def has(self, tool: str) -> bool:
         """Tell whether this chat runs the server of a tool."""
         return tool in self._tools
+
+    def explain(self, tool: str) -> tuple[str, str]:
+        """Return which server a tool is of, and what it is called there; the tool is one that this chat has."""
+        server, name = self._tools[tool]
+        return server.name, name
 
     async def tell(self, api: Api, session_id: str, client: str) -> None:
         """Tell a session the tools as they are now, to be run by ``client``; what cannot be told is said, once.
@@ -117,7 +124,12 @@ class Servers:
         self._say(server, problem)
         self._forget(server)
         self._told[server.name] = known.id
-        self._tools |= {tool.tool_name: (server, tool.name) for tool in known.tools}
+        listed = {tool["name"] for tool in tools}
+        for tool in known.tools:
+            meant = (server.name, tool.name)
+            fits = tool.name in listed and tool.tool_name.startswith(f"mcp__{server.name}__")
+            if fits and self._meant.setdefault(tool.tool_name, meant) == meant:
+                self._tools[tool.tool_name] = (server, tool.name)
 
     def _forget(self, server: Server) -> None:
         self._told.pop(server.name, None)
