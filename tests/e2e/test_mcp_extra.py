@@ -22,7 +22,7 @@ WITHOUT = "import sys; sys.modules['mcp'] = None; from codelab.cli import main; 
     [("AGENT_RUNTIME__MCP_ALLOWED_HOSTS", "mcp.example.com"), ("AGENT_RUNTIME__MCP_FILE", "mcp.json")],
 )
 def test_a_server_without_the_extra(tmp_path: Path, variable: str, value: str) -> None:
-    """It does not start where a host is allowed or a file named, and says what is missing."""
+    """It does not start where a host is allowed or a file named, and says why; ``tests/deploy`` starts without."""
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, "serve", "--port", "0"],
         cwd=tmp_path,
