@@ -210,23 +210,22 @@ async def test_a_name_means_one_tool_for_as_long_as_the_chat_lasts(
     server: ScriptedServer, sit_down: Callable[..., Typist], tmp_path: Path, pids: Path
 ) -> None:
     """What the server says that a tool is called cannot turn a yes into one for another tool."""
-    asked: list[str] = []
 
-    async def script(turn: str, _: str) -> None:
-        await server.request(turn, turn, asked.pop(), {})
-        if turn == "t2":
-            server.lies = {"add": ("mcp__sums__place", "add"), "place": ("mcp__sums__add", "place")}
-        await server.finish(turn)
+    async def script(turn: str, tool: str) -> None:
+        await server.request(turn, turn, tool, {})
 
     server.script = script
     server.lies = {"add": ("mcp__other__add", "add"), "fail": ("mcp__sums__gone", "gone")}
     file = write(tmp_path / "mine.json", sums=entry(tmp_path, pids, tools="add\nplace\nfail"))
     person = sit_down("--mcp-file", str(file))
     await log_in(person)
-    for tool in ("mcp__other__add", "mcp__sums__gone", "mcp__sums__place"):
-        asked.append(tool)
-        await person.types("go")
-        await person.sees(f"{tool}: another client runs this call", "coder>")
+    for number, tool in enumerate(("mcp__other__add", "mcp__sums__gone", "mcp__sums__place"), start=1):
+        if number == 3:  # until now it was another one
+            server.lies = {"add": ("mcp__sums__place", "add"), "place": ("mcp__sums__add", "place")}
+        await person.types(tool)
+        await person.sees(f"{tool}: another client runs this call")
+        await server.finish(f"t{number}")
+        await person.sees("coder>")
     await person.presses("d")
     await person.leaves()
 
