@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from codelab.mcpstdio import read_servers
 from tests.deploy.test_doc_commands import DOCS, blocks
 from tests.support.mcp import run_mcp_server
 from tests.support.process import clean_environ, server_process
@@ -59,6 +60,16 @@ async def run(command: str, folder: Path, variables: dict[str, str]) -> dict[str
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
+
+
+def test_the_file_of_the_page_can_be_used() -> None:
+    """It is read as it stands, and has every member that there is."""
+    (example,) = blocks(PAGE, "json")
+    (server,) = read_servers(example.encode(), PAGE)
+
+    assert (server.name, server.command, server.cwd) == ("git", "uvx", "/srv/project")
+    assert server.args
+    assert server.env
 
 
 def test_the_page_names_what_there_is() -> None:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.process import server_environ
 
 if TYPE_CHECKING:
@@ -15,12 +17,16 @@ if TYPE_CHECKING:
 WITHOUT = "import sys; sys.modules['mcp'] = None; from codelab.cli import main; sys.exit(main())"
 
 
-def test_a_server_without_the_extra(tmp_path: Path) -> None:
-    """It does not start where a host is allowed, and says what is missing; ``tests/deploy`` does it without."""
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("AGENT_RUNTIME__MCP_ALLOWED_HOSTS", "mcp.example.com"), ("AGENT_RUNTIME__MCP_FILE", "mcp.json")],
+)
+def test_a_server_without_the_extra(tmp_path: Path, variable: str, value: str) -> None:
+    """It does not start where a host is allowed or a file named, and says why; ``tests/deploy`` starts without."""
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, "serve", "--port", "0"],
         cwd=tmp_path,
-        env=server_environ(tmp_path, None, AGENT_RUNTIME__MCP_ALLOWED_HOSTS="mcp.example.com"),
+        env=server_environ(tmp_path, None, **{variable: value}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -30,5 +36,5 @@ def test_a_server_without_the_extra(tmp_path: Path) -> None:
 
     lines = [line for line in done.stderr.splitlines() if "codelab[mcp]" in line]
     assert done.returncode == 2, done.stderr
-    assert lines == ["codelab: AGENT_RUNTIME__MCP_ALLOWED_HOSTS: needs the extra codelab[mcp], which is not installed."]
+    assert lines == [f"codelab: {variable}: needs the extra codelab[mcp], which is not installed."]
     assert "Traceback" not in done.stderr

@@ -50,6 +50,10 @@ class McpServer:
     moved: dict[str, tuple[int, str]] = field(default_factory=dict)
     called: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    listing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.listing.set()
 
     async def answer(self, name: str, arguments: dict[str, Any]) -> types.CallToolResult:
         """Do what a tool does."""
@@ -97,6 +101,7 @@ async def run_mcp_server(port: int = 0) -> AsyncIterator[McpServer]:
         here = McpServer(f"http://{place}/mcp", place)
 
         async def list_tools(_context: Any, _params: Any) -> types.ListToolsResult:
+            await here.listing.wait()
             return types.ListToolsResult(tools=here.tools)
 
         async def call_tool(_context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
@@ -122,5 +127,6 @@ async def run_mcp_server(port: int = 0) -> AsyncIterator[McpServer]:
             yield here
         finally:
             here.go_on.set()
+            here.listing.set()
             running.should_exit = True
             await task

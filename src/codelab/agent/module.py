@@ -258,6 +258,7 @@ class AgentModule(InitPlugin):
         try:
             await self.database.start(self._db_wait, alone=True)
             await self.audit.open()
+            self.mcp.start()
             await self.runner.recover(proven=True)  # whoever worked on a turn had the lock that is ours now
             await self._mcp_worker.start()
             self._jobs.start()
@@ -269,6 +270,7 @@ class AgentModule(InitPlugin):
             await self.upkeep.stop()
             await self._mcp_worker.stop()
             await self.runner.stop()
+            await self.mcp.stop()
             await self.database.stop()
 
 

@@ -121,10 +121,16 @@ class AgentSettings(ModelSettings):
         "Hosts, by comma, with `:port` unless it is the usual one, of [MCP servers](mcp.md) that people may add.",
         places,
     )
+    mcp_file: Path | None = variable(
+        "AGENT_RUNTIME__MCP_FILE",
+        "",
+        "File with [MCP servers](mcp.md#servers-of-the-operator) that this server runs as processes, for all sessions.",
+        optional_path,
+    )
     mcp_call_seconds: float = variable(
         "AGENT_RUNTIME__MCP_CALL_SECONDS",
         "60",
-        "Seconds after which a call of an MCP tool fails; the model is told.",
+        "Seconds after which a call of an MCP tool fails, the model is told; and in which a server has to begin.",
         number(0.1, 3600),
     )
     approval_seconds: int = variable(

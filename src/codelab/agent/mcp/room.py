@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from codelab.agent.audit import AuditTrail
     from codelab.agent.log import EventLog
+    from codelab.agent.mcp.stdio import Pool
     from codelab.agent.turns.calls import CallTransitions
     from codelab.agent.turns.runner import Runner
     from codelab.db import Database
@@ -24,23 +25,38 @@ if TYPE_CHECKING:
 
 __all__ = ("McpRoom",)
 
+HOSTS, FILE = "AGENT_RUNTIME__MCP_ALLOWED_HOSTS", "AGENT_RUNTIME__MCP_FILE"
+
 
 class McpRoom:
     """Hold what others ask about tools, and make the worker when the runner is there.
 
     Raises:
-        StartError: servers are allowed, and the SDK is not installed.
+        StartError: servers are allowed or named, and the SDK is not installed; or the file of servers is wrong.
     """
 
     def __init__(self, settings: AgentSettings, database: Database, audit: AuditTrail, key_file: Path) -> None:
-        if settings.mcp_allowed_hosts and find_spec("mcp") is None:
-            raise StartError("AGENT_RUNTIME__MCP_ALLOWED_HOSTS: needs the extra codelab[mcp], which is not installed.")
+        named = {HOSTS: settings.mcp_allowed_hosts, FILE: settings.mcp_file}
+        if (variable := next((name for name, value in named.items() if value), None)) and find_spec("mcp") is None:
+            raise StartError(f"{variable}: needs the extra codelab[mcp], which is not installed.")
         sealer = Sealer(key_file)
         self._settings = settings
         self._database = database
         self.queue = CallQueue()
-        self.catalogue = Catalogue(database, sealer, settings.mcp_allowed_hosts)
+        self._pool = None if settings.mcp_file is None else _make_pool(settings.mcp_file, settings)
+        self.catalogue = Catalogue(database, sealer, settings.mcp_allowed_hosts, self._pool)
         self.service = McpService(database, audit, self.catalogue, sealer)
+
+    def start(self) -> None:
+        """Start the operator's servers, without waiting for them."""
+        if self._pool is not None:
+            self._pool.start()
+
+    async def stop(self) -> None:
+        """End them, and ask no other any more."""
+        await self.catalogue.listings.close()
+        if self._pool is not None:
+            await self._pool.stop()
 
     def make_worker(self, log: EventLog, calls: CallTransitions, runner: Runner, *, owner: str) -> Worker:
         """Make what calls the tools."""
@@ -55,3 +71,17 @@ class McpRoom:
             seconds=self._settings.mcp_call_seconds,
             most=self._settings.max_result_bytes,
         )
+
+
+def _make_pool(path: Path, settings: AgentSettings) -> Pool:
+    # Late: where there is no such file nothing of this is loaded.
+    from codelab.agent.mcp.stdio import Pool
+    from codelab.mcpstdio import InvalidFile, read_file, read_servers
+
+    try:
+        servers = read_servers(read_file(path), path.absolute())
+    except FileNotFoundError:
+        raise StartError(f"{FILE}: {path} is not there.") from None
+    except InvalidFile as error:
+        raise StartError(f"{FILE}: {error}.") from None
+    return Pool(servers, seconds=settings.mcp_call_seconds, most=settings.max_result_bytes)

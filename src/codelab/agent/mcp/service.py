@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from codelab.agent.idempotency import find_kept, write_once
 from codelab.agent.mcp.catalogue import encode
-from codelab.agent.mcp.places import RefusedUrl, read_place
-from codelab.agent.mcp.remote import McpFailed, Place, list_tools
+from codelab.agent.mcp.places import Place, RefusedUrl, read_place
+from codelab.agent.mcp.remote import McpFailed, list_tools
 from codelab.agent.mcp.tools import read_tools
 from codelab.agent.ownership import PUBLIC_ID, require_session
 from codelab.agent.repository import mcp as rows
@@ -19,6 +19,8 @@ from codelab.db import new_id
 from codelab.errors import BadRequest, Conflict, NotFound
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row
+
     from codelab.agent.audit import AuditTrail, Event
     from codelab.agent.mcp.catalogue import Catalogue
     from codelab.agent.mcp.sealing import Sealer
@@ -40,6 +42,7 @@ class McpService:
         self._audit = audit
         self._catalogue = catalogue
         self._sealer = sealer
+        self._pool = catalogue.pool
 
     async def add(
         self, principal: Principal, session_id: str, new: NewMcpServer, once: Once | None = None
@@ -58,6 +61,8 @@ class McpService:
         kept = await find_kept(self._database, once, principal.subject, route, values, McpServerInfo)
         if kept is not None:
             return kept
+        if self._pool is not None and new.name in self._pool.names:
+            raise _taken("the operator has an MCP server of that name")
         if len(others) >= MAX_SERVERS:
             raise _too_many()
         try:
@@ -76,7 +81,7 @@ class McpService:
             session = await require_session(tx.session, principal, session_id)
             others = await rows.list_servers(tx.session, session.db_id)
             if any(row.name == new.name for row in others):
-                raise Conflict("name: this session has an MCP server of that name", code="mcp_name_taken", field="name")
+                raise _taken("this session has an MCP server of that name")
             if len(others) >= MAX_SERVERS:
                 raise _too_many()
             await rows.add(
@@ -97,7 +102,7 @@ class McpService:
         return await write_once(self._database, once, principal.subject, route, values, unit, McpServerInfo)
 
     async def list(self, principal: Principal, session_id: str) -> McpServerList:
-        """List the servers of a session.
+        """List the servers of a session, with those that the operator gives to all.
 
         Raises:
             NotFound: no such session of this person.
@@ -105,17 +110,23 @@ class McpService:
         async with self._database.peek() as db:
             session = await require_session(db, principal, session_id)
             found = await rows.list_servers(db, session.db_id)
-        return McpServerList([McpServerInfo.from_row(row) for row in found])
+        given = [] if self._pool is None else self._pool.children.values()
+        return McpServerList(
+            [*(McpServerInfo.from_child(child) for child in given), *(self._describe(row) for row in found)]
+        )
 
     async def remove(self, principal: Principal, session_id: str, server_id: str) -> None:
         """Take a server from a session; the next call of its tools is refused.
 
         Raises:
             NotFound: no such session of this person, or no such server in it.
+            Conflict: it is the operator's.
         """
 
         async def unit(tx: Transaction) -> None:
             session = await require_session(tx.session, principal, session_id)
+            if self._pool is not None and server_id in self._pool.children:
+                raise Conflict("The operator gives this MCP server to all sessions.", code="operator_mcp_server")
             known = re.fullmatch(PUBLIC_ID, server_id)
             row = await rows.find_server(tx.session, session.db_id, server_id) if known else None
             if row is None:
@@ -124,6 +135,12 @@ class McpService:
             self._record(tx, principal, session_id, "mcp_server_removed", server_id, row.name)
 
         await self._database.write(unit)
+
+    def _describe(self, row: Row[Any]) -> McpServerInfo:
+        info = McpServerInfo.from_row(row)
+        if self._pool is not None and row.name in self._pool.names:
+            info.tools, info.error = [], "The operator has an MCP server of this name, which counts."
+        return info
 
     def _record(
         self, tx: Transaction, principal: Principal, session_id: str, event: Event, server_id: str, name: str
@@ -138,6 +155,10 @@ class McpService:
             mcp_server_id=server_id,
             name=name,
         )
+
+
+def _taken(problem: str) -> Conflict:
+    return Conflict(f"name: {problem}", code="mcp_name_taken", field="name")
 
 
 def _too_many() -> Conflict:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from codelab.agent.mcp.remote import McpFailed, Place, call_tool
+from codelab.agent.mcp.remote import McpFailed, Way, call_tool
 from codelab.agent.mcp.tools import is_foreign
 from codelab.agent.policy.file import MCP
 from codelab.agent.repository import claims, turns
@@ -47,7 +47,7 @@ class _Work(msgspec.Struct):
     call: Any
     remote: str
     safe: bool
-    place: Place
+    way: Way
     arguments: dict[str, Any]
 
 
@@ -80,7 +80,7 @@ class Worker:
         self._seconds = seconds
         self._most = most
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._loop: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begin, also with the calls that an earlier process left before it made them.
@@ -88,16 +88,21 @@ class Worker:
         Where no server is allowed any more those end as failed, as every turn has to go on.
         """
         async with self._database.read() as db:
-            for call_db_id in await rows.list_waiting_calls(db, MCP):
-                self._queue.put(call_db_id)
-        self._loop = asyncio.create_task(self._serve(), name="codelab-mcp")
+            left = await rows.list_waiting_calls(db, MCP)
+        for row in left:
+            self._tasks.add(asyncio.create_task(self._put_when_known(row), name="codelab-mcp-left"))
+        self._tasks.add(asyncio.create_task(self._serve(), name="codelab-mcp"))
 
     async def stop(self) -> None:
         """Stop where everything is; the next process finds what was under way."""
-        tasks = [*self._queue.running.values(), *([self._loop] if self._loop else [])]
+        tasks = [*self._queue.running.values(), *self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _put_when_known(self, row: Row[Any]) -> None:
+        await self._catalogue.wait_for_tool(row.tool_name)
+        self._queue.put(row.db_id)
 
     async def _serve(self) -> None:
         while True:
@@ -141,9 +146,8 @@ class Worker:
         if call is None or turn is None or call.turn_db_id != turn.db_id or not is_foreign(call.tool_name):
             return None
         tool = (await self._catalogue.of_session(tx.session, call.session_db_id)).get(call.tool_name)
-        server = None if tool is None else await rows.find_server(tx.session, call.session_db_id, tool.server_id)
-        place = None if server is None else self._catalogue.place(server)
-        if tool is None or place is None:
+        way = None if tool is None else await self._catalogue.way(tx.session, call.session_db_id, tool)
+        if tool is None or way is None:
             await self._end(tx, turn, call, error=GONE.format(call.tool_name))
             return None
         await claims.claim(tx.session, call.db_id, self._owner)
@@ -155,13 +159,13 @@ class Worker:
             "attempt": call.attempt,
         }
         await self._log.append(tx, call.session_db_id, ("tool.claimed", data))
-        return _Work(call, tool.remote, tool.safe, place, msgspec.json.decode(call.arguments))
+        return _Work(call, tool.remote, tool.safe, way, msgspec.json.decode(call.arguments))
 
     async def _make(self, work: _Work) -> None:
         result: str | None = None
         error: str | None = None
         try:
-            answer = await call_tool(work.place, work.remote, work.arguments, seconds=self._seconds, most=self._most)
+            answer = await call_tool(work.way, work.remote, work.arguments, seconds=self._seconds, most=self._most)
             result, error = (None, answer.text or "The tool failed.") if answer.is_error else (answer.text, None)
         except McpFailed as failed:
             error = str(failed) + ("" if work.safe else UNKNOWN)

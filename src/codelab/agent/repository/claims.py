@@ -26,9 +26,9 @@ async def claim(db: AsyncSession, call_db_id: int, client: str) -> None:
 
 
 async def list_claimed(db: AsyncSession, after: int, limit: int) -> list[Row[Any]]:
-    """Return the calls that some client runs now, by their key: key, session, client and time of the claim."""
+    """Return the calls that some client runs now, by their key: key, session, tool, client and time of the claim."""
     statement: Select[Any] = (
-        select(calls.c.db_id, calls.c.session_db_id, calls.c.claimed_by, calls.c.claimed_at)
+        select(calls.c.db_id, calls.c.session_db_id, calls.c.tool_name, calls.c.claimed_by, calls.c.claimed_at)
         .where(*_CLAIMED, calls.c.db_id > after)
         .order_by(calls.c.db_id)
         .limit(limit)

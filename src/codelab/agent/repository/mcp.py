@@ -51,15 +51,15 @@ async def find_waiting_call(db: AsyncSession, call_db_id: int) -> Row[Any] | Non
     return row
 
 
-async def list_waiting_calls(db: AsyncSession, prefix: str) -> list[int]:
-    """Return the keys of all calls that may run and that nobody runs, of tools whose names begin with ``prefix``."""
-    statement = (
-        select(calls.c.db_id)
+async def list_waiting_calls(db: AsyncSession, prefix: str) -> list[Row[Any]]:
+    """Return the key and tool of all calls that nobody runs and that may run, of tools that begin with ``prefix``."""
+    statement: Select[Any] = (
+        select(calls.c.db_id, calls.c.tool_name)
         .join(sessions, sessions.c.db_id == calls.c.session_db_id)
         .where(*_WAITING, calls.c.tool_name.startswith(prefix, autoescape=True), sessions.c.deleted_at.is_(None))
         .order_by(calls.c.db_id)
     )
-    return list((await db.execute(statement)).scalars())
+    return list((await db.execute(statement)).all())
 
 
 _WAITING = (calls.c.state == "requested", calls.c.claimed_by.is_(None))

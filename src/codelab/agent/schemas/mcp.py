@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -12,7 +12,11 @@ from codelab.agent.mcp.tools import SERVER_NAME, ForeignTool
 from codelab.text import Input
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy import Row
+
+    from codelab.agent.mcp.stdio.child import Child
 
 __all__ = ("McpServerInfo", "McpServerList", "McpToolInfo", "NewMcpServer")
 
@@ -38,34 +42,58 @@ class McpToolInfo(msgspec.Struct):
 
 
 class McpServerInfo(msgspec.Struct, kw_only=True):
-    """A server and the tools that it offered last; ``error`` says why it could not be asked since."""
+    """A server and the tools that it offered last; ``error`` says why it could not be asked since.
+
+    One of scope ``operator`` is in every session, and is named in the operator's file: it has no URL and no times.
+    """
 
     id: str
     name: str
-    url: str
+    transport: Literal["http", "stdio"] = "http"
+    scope: Literal["operator", "session"] = "session"
+    url: str | None
     has_headers: bool
     tools: list[McpToolInfo]
     error: str | None
-    created_at: datetime
-    updated_at: datetime
+    created_at: datetime | None
+    updated_at: datetime | None
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> Self:
         """Make it from a row."""
-        tools = msgspec.json.decode(row.tools, type=list[ForeignTool])
         return cls(
             id=row.id,
             name=row.name,
             url=row.url,
             has_headers=row.headers is not None,
-            tools=[McpToolInfo(tool.name, tool.remote, tool.description, tool.parameters) for tool in tools],
+            tools=_describe(msgspec.json.decode(row.tools, type=list[ForeignTool])),
             error=row.error,
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
 
+    @classmethod
+    def from_child(cls, child: Child) -> Self:
+        """Make it from a server of the operator: nothing of what its file says about it but the name."""
+        return cls(
+            id=child.id,
+            name=child.name,
+            transport="stdio",
+            scope="operator",
+            url=None,
+            has_headers=False,
+            tools=_describe(child.tools),
+            error=child.error,
+            created_at=None,
+            updated_at=None,
+        )
+
 
 class McpServerList(msgspec.Struct):
-    """The servers of a session, in the order in which they were added."""
+    """The operator's servers, then those of the session, in the order in which they were added."""
 
     mcp_servers: list[McpServerInfo]
+
+
+def _describe(tools: Iterable[ForeignTool]) -> list[McpToolInfo]:
+    return [McpToolInfo(tool.name, tool.remote, tool.description, tool.parameters) for tool in tools]

@@ -100,6 +100,7 @@ class ApprovalService:
         """
         if decision == "reject" and grant is not None:
             raise BadRequest("grant: is not for reject", field="grant")
+        await self._calls.settle()
 
         async def unit(tx: Transaction) -> Approval:
             return await self.take_decision(

@@ -72,9 +72,13 @@ class CallTransitions:
         """Return the tools of MCP servers that a session has."""
         return await self._mcp.catalogue.of_session(tx.session, session_db_id)
 
-    def is_made_here(self, call_db_id: int) -> bool:
-        """Tell whether this process makes a call of an MCP tool now."""
-        return call_db_id in self._mcp.queue.running
+    async def settle(self) -> None:
+        """Wait a moment, soon after the start, until it is known which tools there are."""
+        await self._mcp.catalogue.settle()
+
+    def is_made_here(self, call: Row[Any]) -> bool:
+        """Tell whether this process makes a call of an MCP tool now, or is about to learn what tool that is."""
+        return call.db_id in self._mcp.queue.running or not self._mcp.catalogue.is_known(call.tool_name)
 
     async def admit(
         self,

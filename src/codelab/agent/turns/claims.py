@@ -155,7 +155,7 @@ class ClaimService:
             async with self._database.read() as db:
                 page = await claims.list_claimed(db, after, PAGE)
             for row in page:
-                if self._readers.is_attached(row.session_db_id, row.claimed_by) or self._calls.is_made_here(row.db_id):
+                if self._readers.is_attached(row.session_db_id, row.claimed_by) or self._calls.is_made_here(row):
                     continue
                 key = (row.db_id, row.claimed_by, row.claimed_at)
                 absent[key] = self._absent.get(key, at)

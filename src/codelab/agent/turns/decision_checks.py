@@ -60,7 +60,9 @@ def check_tool(row: Row[Any], foreign: Mapping[str, ForeignTool]) -> None:
         return
     tool = foreign.get(row.tool_name)
     if tool is None or tool.version != row.tool_version:
-        raise Conflict("The MCP server has changed this tool since it was asked, or removed it.", code="tool_changed")
+        raise Conflict(
+            "The MCP server has changed this tool since it was asked, or does not offer it now.", code="tool_changed"
+        )
 
 
 def check_decision(row: Row[Any] | None, decision: str, modified: dict[str, Any] | None) -> None:
