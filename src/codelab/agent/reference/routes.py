@@ -25,8 +25,8 @@ from codelab.agent.sessions import SessionService
 from codelab.agent.socket import accept
 from codelab.db import new_id
 from codelab.errors import BadRequest, CodelabError
-from codelab.identity import Principal, RequireScopes
-from codelab.web import OneRouter
+from codelab.identity import Principal
+from codelab.web import OneRouter, RequireScopes
 
 __all__ = ("routers",)
 

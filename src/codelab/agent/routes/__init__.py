@@ -17,8 +17,7 @@ from codelab.agent.routes import (
     turns,
 )
 from codelab.agent.routes.common import AgentRequest
-from codelab.identity import RequireScopes
-from codelab.web import OneRouter
+from codelab.web import OneRouter, RequireScopes
 
 __all__ = ("router",)
 

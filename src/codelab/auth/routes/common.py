@@ -9,9 +9,10 @@ from litestar import MediaType, Request, Response
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
-from codelab.auth.errors import NO_STORE, render_oauth_error
+from codelab.auth.errors import NO_STORE
 from codelab.auth.forms import FORM, MAX_FORM_BYTES, parse_form
 from codelab.auth.middleware import EXCLUDE
+from codelab.auth.routes.errors import render_oauth_error
 from codelab.auth.schemas import Origin, TokenError
 
 if TYPE_CHECKING:
