@@ -129,6 +129,12 @@ def told(outcome: Outcome, kind: str = "refresh_tokens") -> tuple[int, int, int,
     return count.read, count.imported, count.already_there, count.skipped
 
 
+@pytest.fixture
+def settings(settings_with_tables: Settings) -> Settings:
+    """What an import does to tables that are not there is tested with the samples."""
+    return settings_with_tables
+
+
 async def test_an_old_refresh_token_is_good_once(settings: Settings, reference: Reference, issuer: Issuer) -> None:
     """It is answered with tokens of ours, which work on; what was good there for writing may decide here."""
     token, _ = issuer.grant(reference)
