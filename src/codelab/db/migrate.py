@@ -8,12 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
-import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-
-# Alembic's templates would load Pygments, to colour tracebacks that nobody is shown: 5 MB and a tenth of a second.
-# None makes Python say that there is no such module.
-sys.modules.setdefault("mako.ext.pygmentplugin", cast("Any", None))
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
