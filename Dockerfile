@@ -3,8 +3,10 @@ FROM python:3.12-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 RUN python -m venv /opt/codelab
-COPY requirements.lock ./
-RUN /opt/codelab/bin/pip install --require-hashes -r requirements.lock
+# `--build-arg CODELAB_EXTRA=mcp` makes an image that has this extra.
+ARG CODELAB_EXTRA=
+COPY requirements.lock requirements-mcp.lock ./
+RUN /opt/codelab/bin/pip install --require-hashes -r requirements${CODELAB_EXTRA:+-$CODELAB_EXTRA}.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
 RUN /opt/codelab/bin/pip install --no-deps --no-build-isolation .

@@ -30,6 +30,8 @@ SUFFIX = ".exe" if sys.platform == "win32" else ""
 UNFINISHED = "unfinished"
 PYTHON = SCRIPTS / ("python" + SUFFIX)
 LOCKS = {"runtime": "requirements.lock", "dev": "requirements-dev.lock"}
+#: What the image is made from that has the extra too.
+MCP_LOCK = "requirements-mcp.lock"
 COMPILE = [
     *("pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--generate-hashes"),
     *("--no-emit-index-url", "--no-emit-find-links", "--no-header", "--quiet", "--group", "build"),
@@ -43,7 +45,7 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
   test    run the tests, on SQLite and on a real PostgreSQL
   lint    check style, types and architecture
   bench   run the benchmarks
-  lock    write requirements.lock and requirements-dev.lock anew
+  lock    write requirements.lock, requirements-mcp.lock and requirements-dev.lock anew
 
 All other arguments go to the command: python3 dev.py serve --port 9000
 More about one command:                python3 dev.py test --help
@@ -77,7 +79,7 @@ Runs the benchmarks (python -m benchmarks). Every argument goes to them; python3
     "lock": """\
 usage: python3 dev.py lock [UV ARGUMENTS]
 
-Writes both locks from pyproject.toml with uv: the one on PATH, or one installed for the moment. What is locked stays
+Writes all locks from pyproject.toml with uv: the one on PATH, or one installed for the moment. What is locked stays
 as it is unless pyproject.toml says otherwise:
 
   python3 dev.py lock --upgrade                    everything to its newest version
@@ -148,15 +150,16 @@ def bench(_name: str, arguments: Sequence[str]) -> int:
 
 
 def lock(_name: str, arguments: Sequence[str]) -> int:
-    """Resolve the runtime lock, then the development lock on top of exactly those versions."""
+    """Resolve the runtime lock, that with the extra on top of exactly those versions, then the development lock."""
     with uv_program() as uv:
         runtime = [*COMPILE, "-o", LOCKS["runtime"], *arguments]
-        dev = [*COMPILE, "--group", "dev", "-c", LOCKS["runtime"], "-o", LOCKS["dev"], *arguments]
-        for command in (runtime, dev):
+        mcp = [*COMPILE, "--extra", "mcp", "-c", LOCKS["runtime"], "-o", MCP_LOCK, *arguments]
+        dev = [*COMPILE, "--group", "dev", "-c", MCP_LOCK, "-o", LOCKS["dev"], *arguments]
+        for command in (runtime, mcp, dev):
             code = run([uv, *command])
             if code != 0:
                 return code
-    say("wrote %s and %s" % (LOCKS["runtime"], LOCKS["dev"]))
+    say("wrote %s, %s and %s" % (LOCKS["runtime"], MCP_LOCK, LOCKS["dev"]))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from advanced_alchemy.extensions.litestar import (
     AlembicAsyncConfig,
@@ -12,7 +12,6 @@ from advanced_alchemy.extensions.litestar import (
     SQLAlchemySerializationPlugin,
 )
 from litestar import Litestar, MediaType, Response, get
-from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -21,6 +20,7 @@ from codelab import __version__
 from codelab.agent.module import AgentModule
 from codelab.auth.module import AuthModule
 from codelab.hosts import AllowedHosts
+from codelab.openapi import Documented
 from codelab.problems import EXCEPTION_HANDLERS, Handshakes, note_refusal
 from codelab.telemetry import Metrics, Observer
 from codelab.web import CodelabRequest
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ("create_app",)
 
 #: A stale token must not hide from a load balancer that the process is well.
-PUBLIC = {"exclude_from_auth": True}
+PUBLIC: dict[str, Any] = {"opt": {"exclude_from_auth": True}, "tags": ["operations"], "security": [{}]}
 #: Bytes around a message or a tool result: the JSON that carries it.
 BODY_SLACK = 64 * 1024
 
@@ -60,19 +60,19 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
     removed = "Rows that were not to be kept any longer."
     metrics.total("codelab_rows_removed", removed, "kind", lambda: agent.upkeep.counts | auth.upkeep.counts)
 
-    @get(["/health", "/api/v1/health"], summary="The process answers", tags=["operations"], opt=PUBLIC)
+    @get(["/health", "/api/v1/health"], summary="The process answers", **PUBLIC)
     async def health() -> dict[str, str]:
         """Tell that the process answers."""
         return {"status": "healthy", "service": "codelab", "version": __version__}
 
-    @get("/ready", summary="Both modules can serve", tags=["operations"], opt=PUBLIC)
+    @get("/ready", summary="Both modules can serve", **PUBLIC)
     async def ready() -> Response[dict[str, bool]]:
         """Tell whether both modules are migrated and their databases answer."""
         parts = {"auth": await auth.ready(), "agent": await agent.ready()}
         whole = all(parts.values())
         return Response({"ready": whole, **parts}, status_code=200 if whole else 503)
 
-    @get("/metrics", summary="Prometheus metrics", tags=["operations"], media_type=MediaType.TEXT, opt=PUBLIC)
+    @get("/metrics", summary="Prometheus metrics", media_type=MediaType.TEXT, **PUBLIC)
     async def show_metrics() -> Response[bytes]:
         """Return the metrics in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -94,7 +94,7 @@ def create_app(settings: Settings, *, issuer: str, local_secret: str | None = No
         request_class=CodelabRequest,
         request_max_body_size=max_body,
         logging_config=None,
-        openapi_config=OpenAPIConfig(
+        openapi_config=Documented(
             title="codelab",
             version=__version__,
             path="/schema",

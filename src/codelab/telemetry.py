@@ -56,9 +56,13 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(settings.server.log_level.upper())
     logging.getLogger("codelab.agent").setLevel(settings.agent.log_level.upper())
     logging.getLogger("codelab.auth").setLevel(settings.auth.log_level.upper())
-    # What alembic, aiosqlite and asyncio say at INFO is of no use to an operator, and may hold statements.
-    for noisy in ("alembic", "aiosqlite", "sqlalchemy", "asyncio", "uvicorn", "httpx", "httpcore"):
+    # What these say at INFO is of no use to an operator, and may hold statements, or URLs with somebody's key.
+    http = ("uvicorn", "httpx", "httpcore", "httpx2", "httpcore2")
+    for noisy in ("alembic", "aiosqlite", "sqlalchemy", "asyncio", *http):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # The SDK of MCP logs what servers say, as often as they say it.
+    for hearsay in ("mcp", "client"):
+        logging.getLogger(hearsay).setLevel(logging.CRITICAL)
 
 
 class Metrics:

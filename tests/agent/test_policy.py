@@ -332,6 +332,7 @@ class TestExplaining:
             "effect": "deny",
             "reason": "Pushing is for people",
             "source": "policy.yaml:7",
+            "arguments": None,
         }
         assert (wrong.status_code, wrong.json()["field"]) == (400, "agent")
 

@@ -137,6 +137,7 @@ async def test_refusals(served: RunningAuth, admin: Admin) -> None:
     assert (await admin.send("POST", "/users", {"username": "ada", "email": "x@example.com"}))[0] == 409
     assert (await admin.send("DELETE", "/users/admin"))[0] == 409
     assert (await admin.send("GET", "/users", limit=0))[0] == 400
+    assert (await admin.send("GET", "/audit", before=2**63))[0] == 400
     assert (await admin.send("GET", "/audit", event="\u0000"))[0] == 400
     assert (await admin.send("POST", "/clients/codelab-cli/rotate-secret", {}))[0] == 409
     await served.client("console", "password")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ("FILES", "ROOT", "Checkout")
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ("pyproject.toml", "requirements.lock", "requirements-dev.lock")
+FILES = ("pyproject.toml", "requirements.lock", "requirements-mcp.lock", "requirements-dev.lock")
 
 
 class Checkout:

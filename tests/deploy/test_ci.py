@@ -24,6 +24,7 @@ class Checkout:
         subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
         self.write("README.md", "# codelab\n\n```sh\npython3 dev.py test -k all\n```\n")
         self.write("requirements.lock", "litestar==2.25.0 \\\n    --hash=sha256:00\n")
+        self.write("requirements-mcp.lock", "mcp==2.3.0 \\\n    --hash=sha256:00\n")
         self.write("requirements-dev.lock", "pytest==9.2.0 \\\n    --hash=sha256:00\n")
         self.python("exit 0")
 
@@ -93,6 +94,7 @@ def test_one_failure_fails_all_and_the_tests_run_anyway(checkout: Checkout, comm
         ("notes.md", f"taken from {REGISTRY}\n"),
         ("notes.md", f"see {'/ro' + 'ot/'}notes\n"),
         ("requirements.lock", "codelab @ https://example.com/codelab.whl\n"),
+        ("requirements-mcp.lock", "--find-links x\n"),
         ("requirements-dev.lock", "--index-url x\n"),
     ],
 )

@@ -246,15 +246,16 @@ class TestCommands:
         assert err.splitlines()[-1] == "codelab: lint: all 4 checks passed"
 
     def test_lock_writes_the_runtime_first(self, checkout: Checkout) -> None:
-        """The development lock is constrained by the runtime lock, and both have hashes and no host."""
+        """Each lock is constrained by the one before it, and all have hashes and no host."""
         checkout.uv()
 
         code, _, _ = checkout.run("lock", "--upgrade")
 
         assert code == 0
-        runtime, dev = checkout.calls()
-        for call in (runtime, dev):
+        runtime, mcp, dev = checkout.calls()
+        for call in (runtime, mcp, dev):
             assert "--generate-hashes --no-emit-index-url --no-emit-find-links --no-header" in call
             assert call.endswith("--upgrade")
         assert "-o requirements.lock" in runtime
-        assert "--group dev -c requirements.lock -o requirements-dev.lock" in dev
+        assert "--extra mcp -c requirements.lock -o requirements-mcp.lock" in mcp
+        assert "--group dev -c requirements-mcp.lock -o requirements-dev.lock" in dev

@@ -58,7 +58,7 @@ class Image:
         return environment
 
     def build(self) -> None:
-        """Carry out the first stage, step by step."""
+        """Carry out the first stage, step by step, with its arguments as they are by default."""
         folder = self.root
         # As in the image, where it has this name; some systems only have ``python3``.
         programs = self.root / "programs"
@@ -67,6 +67,10 @@ class Image:
         environment = self.environment(BUILD)
         environment["PATH"] = f"{programs}:{environment['PATH']}"
         for step in BUILD:
+            if step.keyword == "ARG":
+                name, _, value = step.value.partition("=")
+                environment[name] = value
+                continue
             if step.keyword == "WORKDIR":
                 folder = self.root / step.value.removeprefix("/")
                 folder.mkdir(parents=True)
@@ -75,17 +79,26 @@ class Image:
                 for source in sources:
                     self.copy(source, folder / target)
             elif step.keyword == "RUN":
-                done = subprocess.run(
-                    ["/bin/sh", "-c", self.here(step.value)],
-                    cwd=folder,
-                    env=environment,
-                    check=False,
-                    capture_output=True,
-                    text=True,
-                )
-                assert done.returncode == 0, f"{step.value}\n{done.stdout}\n{done.stderr}"
+                self.step(step, folder, environment)
             else:
                 assert step.keyword in {"FROM", "ENV"}, f"this test does not know {step.keyword}"
+
+    def step(self, step: Instruction, folder: Path, environment: dict[str, str]) -> None:
+        """Carry out a RUN."""
+        done = subprocess.run(
+            ["/bin/sh", "-c", self.here(step.value)],
+            cwd=folder,
+            env=environment,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{step.value}\n{done.stdout}\n{done.stderr}"
+
+    def add_extra(self, name: str) -> None:
+        """Carry out the step that the argument is for once more, with another one: most of it is there already."""
+        (step,) = [step for step in BUILD if step.keyword == "RUN" and "CODELAB_EXTRA" in step.value]
+        self.step(step, self.root / "src", self.environment(BUILD) | {"CODELAB_EXTRA": name})
 
     def copy(self, source: str, target: Path) -> None:
         """Copy from the build context as COPY does."""
@@ -95,9 +108,9 @@ class Image:
         else:
             shutil.copy(ROOT / source, target / source)
 
-    def run(self, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    def run(self, arguments: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the image to its end."""
-        environment = self.environment(FINAL)
+        environment = self.environment(FINAL) | variables
         return subprocess.run(
             self.command(arguments), cwd=self.data, env=environment, check=False, capture_output=True, text=True
         )
@@ -143,7 +156,8 @@ def server(image: Image, port: int) -> Iterator[subprocess.Popen[str]]:
 def test_image_serves_until_it_is_told_to_stop(image: Image, server: subprocess.Popen[str], port: int) -> None:
     """The steps of the Dockerfile, in a clean folder, give a server that keeps everything below /data and ends well.
 
-    The health check fails while nobody answers, and succeeds as soon as the server is ready.
+    The health check fails while nobody answers, and succeeds as soon as the server is ready. Without the extra it
+    allows no MCP servers, and with the argument of the build it does.
     """
     version = image.run(["codelab", "--version"])
     check = [argument.replace("127.0.0.1:8000", f"127.0.0.1:{port}") for argument in argv(only(FINAL, "HEALTHCHECK"))]
@@ -159,6 +173,15 @@ def test_image_serves_until_it_is_told_to_stop(image: Image, server: subprocess.
     assert server.wait(timeout=60) == 0
     assert image.run(check).returncode != 0
     assert kept == {"agent_runtime.db", "auth.db", "auth.key"}
+
+    allowed = {"AGENT_RUNTIME__MCP_ALLOWED_HOSTS": "mcp.example.com"}
+    refused = image.run(["codelab", "serve", "--port", "0"], **allowed)
+    image.add_extra("mcp")
+    used = image.run(["python", "-c", "import codelab.agent.mcp.transport, mcp.client.streamable_http"])
+
+    assert refused.returncode == 2
+    assert "needs the extra codelab[mcp]" in refused.stderr
+    assert used.returncode == 0, used.stderr
 
 
 class TestFinalStage:

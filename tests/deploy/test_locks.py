@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-mcp.lock", "requirements-dev.lock")
 
 
 def read_lock(name: str) -> dict[str, tuple[str, int]]:
@@ -30,7 +30,11 @@ def read_lock(name: str) -> dict[str, tuple[str, int]]:
 def requirements_of(lock: str) -> list[str]:
     """Return what pyproject.toml asks a lock to hold."""
     groups = PROJECT["dependency-groups"]
-    extra: list[str] = groups["dev"] if lock == "requirements-dev.lock" else []
+    extras: dict[str, list[str]] = {
+        "requirements-mcp.lock": PROJECT["project"]["optional-dependencies"]["mcp"],
+        "requirements-dev.lock": groups["dev"],
+    }
+    extra = extras.get(lock, [])
     return [*PROJECT["project"]["dependencies"], *groups["build"], *extra]
 
 
@@ -65,10 +69,19 @@ def test_every_dependency_is_locked_within_its_range(lock: str) -> None:
 
 
 def test_development_adds_to_the_runtime_and_changes_nothing() -> None:
-    """The versions that are tested are the versions that run."""
-    runtime, dev = (read_lock(lock) for lock in LOCKS)
+    """The versions that are tested are the versions that run, with the extra and without."""
+    runtime, extra, dev = (read_lock(lock) for lock in LOCKS)
 
-    assert runtime == {name: dev.get(name) for name in runtime}
+    assert runtime == {name: extra.get(name) for name in runtime}
+    assert extra == {name: dev.get(name) for name in extra}
+    assert "mcp" not in runtime
+
+
+def test_the_tests_use_the_extra_itself() -> None:
+    """What the tests need of the SDK is what the extra promises."""
+    (extra,) = PROJECT["project"]["optional-dependencies"]["mcp"]
+
+    assert extra in PROJECT["dependency-groups"]["dev"]
 
 
 def test_every_dependency_is_accounted_for() -> None:

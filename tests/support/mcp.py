@@ -36,13 +36,18 @@ ADD = tool(
 
 @dataclass
 class McpServer:
-    """A server: ``tools`` is what it offers now, ``calls`` what it was asked, ``tokens`` what it was shown."""
+    """A server: ``tools`` is what it offers now, ``calls`` what it was asked, ``tokens`` what it was shown.
+
+    ``asked`` are the paths of its requests; ``moved`` says where a path leads to, and with which status.
+    """
 
     url: str
     place: str
     tools: list[types.Tool] = field(default_factory=lambda: [ADD])
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+    moved: dict[str, tuple[int, str]] = field(default_factory=dict)
     called: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -71,6 +76,13 @@ def said(text: str) -> types.CallToolResult:
     return types.CallToolResult(content=[types.TextContent(text=text)])
 
 
+async def redirect(send: Any, status: int, location: str) -> None:
+    """Answer that what was asked for is elsewhere."""
+    headers = [(b"location", location.encode()), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
 class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -78,9 +90,9 @@ class _Uvicorn(uvicorn.Server):
 
 
 @asynccontextmanager
-async def run_mcp_server() -> AsyncIterator[McpServer]:
-    """Serve on a free loopback port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+async def run_mcp_server(port: int = 0) -> AsyncIterator[McpServer]:
+    """Serve on a loopback port, a free one unless it is named."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
         place = f"127.0.0.1:{listener.getsockname()[1]}"
         here = McpServer(f"http://{place}/mcp", place)
 
@@ -97,6 +109,10 @@ async def run_mcp_server() -> AsyncIterator[McpServer]:
             if scope["type"] == "http":
                 headers = dict(scope["headers"])
                 here.tokens.add(headers[b"authorization"].decode() if b"authorization" in headers else None)
+                here.asked.append(scope["path"])
+                if (moved := here.moved.get(scope["path"])) is not None:
+                    await redirect(send, *moved)
+                    return
             await inner(scope, receive, send)
 
         config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1, lifespan="on")

@@ -9,6 +9,7 @@ import msgspec
 
 from codelab.agent import gate
 from codelab.agent.ownership import PUBLIC_ID, require_session
+from codelab.agent.paging import read_position
 from codelab.agent.policy import NotGrantable, Rule, exact_rule, matches
 from codelab.agent.repository import approvals, grants, turns
 from codelab.agent.schemas import Grant, GrantList, GrantPreview, PastCall
@@ -38,6 +39,8 @@ __all__ = ("GrantService", "Judged", "judge_calls", "make_grant")
 LAST_CALLS = 100
 #: Only these are asked in the words of a call that can come again.
 TOOL = "tool"
+#: Scopes beyond one session, which is where an MCP server and its tools are.
+BEYOND = ("agent", "all_sessions")
 
 
 class Judged(NamedTuple):
@@ -78,6 +81,10 @@ async def judge_calls(
                 )
             for row in reversed(usable):
                 rule = msgspec.structs.replace(_rule(row), source=row.id)
+                # The server that was granted may be another one now, or describe its tool in another way.
+                tool = foreign.get(call.name)
+                if rule.tool_version != (None if tool is None else tool.version):
+                    continue
                 granted = gate.check_call(agent, call.name, call.arguments, policy, grants=(rule,), foreign=foreign)
                 # A grant that has run out, or was revoked meanwhile, is no grant.
                 if granted.effect == "allow" and await grants.use(tx.session, row.db_id):
@@ -102,7 +109,7 @@ async def make_grant(
     Raises:
         BadRequest: no rule can name exactly this call, or the time is over.
     """
-    rule = _grantable(approval, arguments)
+    rule = _grantable(approval, arguments, request.scope)
     _require_future(request.until)
     place = _place(session, approval.agent, turn.id, request.scope)
     grant_id = await grants.add(
@@ -152,7 +159,8 @@ class GrantService:
             if approval is None:
                 raise NotFound("This session has no such approval.", code="unknown_approval")
             turn = await turns.find_by_key(db, approval.turn_db_id)
-            rule = _grantable(approval, msgspec.json.decode(approval.arguments) if modified is None else modified)
+            arguments = msgspec.json.decode(approval.arguments) if modified is None else modified
+            rule = _grantable(approval, arguments, request.scope)
             _require_future(request.until)
             place = _place(session, approval.agent, turn.id if turn else None, request.scope)
             found = await grants.last_calls(db, principal.subject, place.session_db_id, LAST_CALLS)
@@ -181,9 +189,7 @@ class GrantService:
         Raises:
             BadRequest: the cursor is none of this list.
         """
-        if cursor is not None and not re.fullmatch(r"[0-9]{1,18}", cursor):
-            raise BadRequest("cursor: is none of this list", field="cursor")
-        before = None if cursor is None else int(cursor)
+        before = read_position(cursor)
         async with self._database.read() as db:
             rows = await grants.list_all(db, principal.subject, ended=ended, before=before, limit=limit + 1)
         more = str(rows[limit - 1].db_id) if len(rows) > limit else None
@@ -227,11 +233,13 @@ def _record(audit: AuditTrail, tx: Transaction, principal: Principal, event: Eve
     )
 
 
-def _grantable(approval: Row[Any], arguments: dict[str, Any]) -> Rule:
+def _grantable(approval: Row[Any], arguments: dict[str, Any], scope: str) -> Rule:
     if approval.request_type != TOOL:
         raise BadRequest("grant: only the question whether a tool may run can be granted", field="grant")
     try:
-        return exact_rule(approval.tool_name, arguments)
+        if approval.tool_version is not None and scope in BEYOND:
+            raise NotGrantable("a tool of an MCP server is granted in one session: once, times, until, turn or session")
+        return exact_rule(approval.tool_name, arguments, approval.tool_version)
     except NotGrantable as error:
         raise BadRequest(f"grant: {error}", code="cannot_be_granted", field="grant") from None
 

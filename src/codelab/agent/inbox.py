@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from codelab.agent.log import RETRY
+from codelab.agent.paging import read_position
 from codelab.agent.repository import inbox
 from codelab.agent.repository.events import Event
 from codelab.agent.schemas import Approval, InboxPage
 from codelab.agent.subscription import End, Subscription
 from codelab.db.faults import is_unavailable
-from codelab.errors import BadRequest
 from codelab.text import canonical_json
 
 if TYPE_CHECKING:
@@ -84,9 +83,7 @@ class Inbox:
         Raises:
             BadRequest: the cursor is none of this list.
         """
-        if cursor is not None and not re.fullmatch(r"[0-9]{1,18}", cursor):
-            raise BadRequest("cursor: is none of this list", field="cursor")
-        before = None if cursor is None else int(cursor)
+        before = read_position(cursor)
         async with self._database.read() as db:
             rows = await inbox.list_own(db, principal.subject, status=status, before=before, limit=limit + 1)
         more = str(rows[limit - 1].inbox_seq) if len(rows) > limit else None

@@ -64,6 +64,8 @@ def _rule(grant: dict[str, Any]) -> str:
     command = " ".join(map(str, rule.get("command") or ()))
     if command:
         return escape_line(f"{rule.get('tool')} `{command}` in {rule.get('path')}")
+    if rule.get("arguments"):
+        return escape_line(f"{rule.get('tool')} with exactly these arguments")
     return escape_line(f"{rule.get('tool')} {rule.get('path')}, with any content")
 
 

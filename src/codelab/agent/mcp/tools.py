@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ("SERVER_NAME", "ForeignTool", "is_foreign", "read_tools", "tool_name")
 
 #: What a server may be called.
-SERVER_NAME = r"^[a-z0-9](?:-?[a-z0-9]){0,23}$(?!\n)"
+SERVER_NAME = r"^(?=.{1,24}$)[a-z0-9](?:-?[a-z0-9]){0,23}$(?!\n)"
 #: Characters of a tool's name at OpenAI and at Anthropic.
 MAX_NAME = 64
 #: Tools of one server, characters of a description, bytes of a schema and its depth; what is beyond is left out.

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from codelab.agent.mcp.places import PORTS, read_place
+from codelab.agent.mcp.places import PORTS, RefusedUrl, read_place
 from codelab.fetching import is_public
 
 if TYPE_CHECKING:
@@ -29,17 +29,27 @@ class Guarded(httpx2.AsyncBaseTransport):
         self._place = place
         self._hosts = {_without_port(entry) for entry in allowed}
         self._most = most
+        self._scheme: str | None = None
         self._inner = httpx2.AsyncHTTPTransport(verify=tls or True, trust_env=False)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request to the address that its host has now."""
         read_place(str(request.url), {self._place})  # a redirect may lead elsewhere
+        if request.url.scheme != (self._scheme or request.url.scheme):
+            raise RefusedUrl("must stay on its scheme")  # the place of usual ports is that of both schemes
+        self._scheme = request.url.scheme
         host = request.url.host
         address = await self._resolve(host, request.url.port or PORTS[request.url.scheme])
         request.headers["Accept-Encoding"] = "identity"
-        request.extensions = {**request.extensions, "sni_hostname": host}
-        request.url = request.url.copy_with(host=address)
-        response = await self._inner.handle_async_request(request)
+        # A copy: where a redirect leads is read from the request, which has to keep the name of its host.
+        pinned = httpx2.Request(
+            request.method,
+            request.url.copy_with(host=address),
+            headers=request.headers,
+            stream=request.stream,
+            extensions={**request.extensions, "sni_hostname": host},
+        )
+        response = await self._inner.handle_async_request(pinned)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             await response.aclose()
             raise httpx2.RemoteProtocolError("the answer is compressed")

@@ -14,7 +14,7 @@ import yaml
 from codelab.agent.policy.calls import PATHS
 from codelab.agent.policy.commands import plain_argv
 from codelab.agent.policy.folding import is_plain_text
-from codelab.agent.policy.rules import Effect, Rule
+from codelab.agent.policy.rules import MCP, Effect, Rule
 from codelab.errors import StartError
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ("MCP", "RuleError", "load_rules", "read_rule")
 
-#: What the names of tools of MCP servers begin with.
-MCP = "mcp__"
 MAX_BYTES = 1024 * 1024
 _MEMBERS = ("tool", "agent", "path", "command", "exact", "effect", "reason")
 _EFFECTS = get_args(Effect)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codelab.agent.policy.calls import Call
 from codelab.agent.policy.commands import begins_with
 from codelab.agent.policy.paths import allows_path, forbids_path, may_reach, why_not_plain
+from codelab.agent.policy.rules import MCP
 from codelab.agent.tools import IDEMPOTENT
+from codelab.text import canonical_json
 
 if TYPE_CHECKING:
     from codelab.agent.policy.rules import Rule
 
-__all__ = ("Match", "concerns", "match", "matches")
+__all__ = ("Match", "concerns", "digest", "match", "matches")
 
 
 class Match(NamedTuple):
@@ -30,7 +33,13 @@ NO = Match(matched=False)
 
 def concerns(rule: Rule, call: Call) -> bool:
     """Tell whether a rule is about this agent and this tool at all."""
-    return fnmatchcase(call.agent, rule.agent) and fnmatchcase(call.tool, rule.tool)
+    return fnmatchcase(call.agent, rule.agent) and fnmatchcase(call.tool, rule.tool) and not _by_chance(rule, call)
+
+
+def _by_chance(rule: Rule, call: Call) -> bool:
+    """Tell whether an allow of ``*_file`` or the like would take a tool whose name a stranger chose to fit it."""
+    everything = not rule.tool.strip("*")
+    return rule.effect == "allow" and call.tool.startswith(MCP) and not (everything or rule.tool.startswith(MCP))
 
 
 def matches(rule: Rule, agent: str, tool: str, arguments: dict[str, Any]) -> bool:
@@ -39,8 +48,15 @@ def matches(rule: Rule, agent: str, tool: str, arguments: dict[str, Any]) -> boo
     return concerns(rule, call) and match(rule, call).matched
 
 
+def digest(arguments: dict[str, Any]) -> str:
+    """Name arguments, all of them: SHA-256, lower-case hex, of their canonical JSON."""
+    return hashlib.sha256(canonical_json(arguments).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def match(rule: Rule, call: Call) -> Match:
     """Match a rule that concerns a call with its arguments."""
+    if rule.arguments is not None:
+        return YES if digest(call.arguments) == rule.arguments else NO
     if rule.path is None and rule.command is None:
         return YES
     if rule.effect == "allow":

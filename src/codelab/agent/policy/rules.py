@@ -9,7 +9,10 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ("BUILT_IN", "CHANGES_FILES", "Effect", "Layer", "Rule", "built_in_rules")
+__all__ = ("BUILT_IN", "CHANGES_FILES", "MCP", "Effect", "Layer", "Rule", "built_in_rules")
+
+#: What the names of tools of MCP servers begin with.
+MCP = "mcp__"
 
 Effect = Literal["allow", "ask", "deny"]
 #: Where a rule comes from, in the order in which the layers are read.
@@ -23,6 +26,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is about the folder that the command runs in. ``command`` is the beginning of a command, word by word. With
     ``exact`` path and command are meant as they stand and whole: no globs, no further words.
     ``source`` says where the rule is written.
+
+    Only grants for tools of MCP servers have ``arguments``, the digest of all of them, and ``tool_version``, that of
+    the tool as its server described it.
     """
 
     tool: str
@@ -33,6 +39,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     command: tuple[str, ...] | None = None
     exact: bool = False
     source: str | None = None
+    arguments: str | None = None
+    tool_version: str | None = None
 
 
 #: Tools that change files without running anything.

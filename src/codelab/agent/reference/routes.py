@@ -26,6 +26,7 @@ from codelab.agent.socket import accept
 from codelab.db import new_id
 from codelab.errors import BadRequest, CodelabError
 from codelab.identity import Principal
+from codelab.openapi import tells_events
 from codelab.web import OneRouter, RequireScopes
 
 __all__ = ("routers",)
@@ -89,7 +90,12 @@ async def talk(
     await talking.serve(following.log, following.readers, session_db_id, cursor)
 
 
-@post("/agent/message/stream", status_code=200, summary="Send a reference message and follow its answer")
+@post(
+    "/agent/message/stream",
+    status_code=200,
+    operation_class=tells_events(),
+    summary="Send a reference message and follow its answer",
+)
 async def stream_message(
     request: AgentRequest,
     data: JSONBody[dict[str, Any]],

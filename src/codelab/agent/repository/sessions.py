@@ -91,7 +91,7 @@ async def add(
     metadata: dict[str, Any],
     model: str | None = None,
 ) -> datetime | None:
-    """Insert a session with its agent context and count it; return when.
+    """Insert a session and return when; its agent context and its count follow at the end of the transaction.
 
     None when the owner has a live session with that id.
     """
@@ -113,15 +113,20 @@ async def add(
     if added is None:
         return None
     context = {
+        "id": new_id(),
         "session_db_id": added.db_id,
         "current_agent": agent,
         "created_at": at,
         "updated_at": at,
         "switch_count": 0,
     }
-    await db.execute(_ADD_CONTEXT, {"id": new_id(), **context})
+    before_commit(db, add, _write_contexts).append(context)
     add_to_count(db, owner_id, 1)
     return at
+
+
+async def _write_contexts(db: AsyncSession, rows: list[dict[str, Any]]) -> None:
+    await db.execute(_ADD_CONTEXT, rows)
 
 
 def _dialect(db: AsyncSession) -> str:

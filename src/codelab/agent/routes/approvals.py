@@ -16,6 +16,7 @@ from codelab.agent.schemas import STATUSES, AdminApproval, AdminApprovals, Inbox
 from codelab.agent.stream import EventStream, read_cursor
 from codelab.agent.turns import ApprovalService
 from codelab.errors import BadRequest
+from codelab.openapi import tells_events
 from codelab.repeating import Repeatable
 
 __all__ = ("HANDLERS",)
@@ -42,7 +43,7 @@ async def list_approvals(
     return await inbox.list_page(request.principal, status=_read_status(status), cursor=cursor, limit=limit)
 
 
-@get("/approvals/events", summary="Follow your approvals in all your sessions")
+@get("/approvals/events", operation_class=tells_events(), summary="Follow your approvals in all your sessions")
 async def follow_approvals(
     request: AgentRequest,
     inbox: NamedDependency[Inbox],

@@ -15,6 +15,7 @@ from codelab.agent.routes.common import AgentRequest, Client, Limit
 from codelab.agent.schemas import EventPage
 from codelab.agent.stream import MEDIA_TYPE, EventStream, read_cursor
 from codelab.errors import BadRequest
+from codelab.openapi import tells_events
 
 __all__ = ("HANDLERS",)
 
@@ -22,7 +23,11 @@ JSON = "application/json"
 FORMATS = {"sse": MEDIA_TYPE, "json": JSON}
 
 
-@get("/sessions/{session_id:str}/events", summary="Follow the event log, or read a page of it")
+@get(
+    "/sessions/{session_id:str}/events",
+    operation_class=tells_events(also_json=True),
+    summary="Follow the event log, or read a page of it",
+)
 async def follow_events(
     request: AgentRequest,
     session_id: FromPath[str],

@@ -51,7 +51,10 @@ class SessionPolicyChange(Input):
 
 
 class ExplainedRule(msgspec.Struct):
-    """A rule as it was written; ``command`` are its words, ``source`` is the file and line of an operator's rule."""
+    """A rule as it was written; ``command`` are its words, ``source`` is the file and line of an operator's rule.
+
+    ``arguments`` is the SHA-256 of all arguments, where a tool of an MCP server was granted.
+    """
 
     tool: str
     agent: str
@@ -61,11 +64,12 @@ class ExplainedRule(msgspec.Struct):
     effect: str
     reason: str
     source: str | None
+    arguments: str | None
 
     @classmethod
     def of(cls, rule: Rule) -> Self:
         """Describe a rule."""
-        return cls(rule.tool, rule.agent, rule.path, rule.command, rule.exact, rule.effect, rule.reason, rule.source)
+        return cls(**{name: getattr(rule, name) for name in cls.__struct_fields__})
 
 
 class SessionPolicy(msgspec.Struct):

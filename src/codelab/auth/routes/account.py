@@ -14,7 +14,7 @@ from codelab.auth.people.qr import draw_qr
 from codelab.auth.people.totp import show_secret, uri_of
 from codelab.auth.personal_tokens import DAYS, PERSONAL_SCOPES
 from codelab.auth.policy import MIN_PASSWORD_LENGTH, WeakPassword
-from codelab.auth.routes.common import PAGE, PAGE_FORM, origin_of
+from codelab.auth.routes.common import origin_of, page, page_form
 from codelab.auth.throttle import Throttled
 from codelab.db import now
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ("create_routes",)
 
 ACCOUNT = "/oauth/account"
+FIELDS = ("form_token", "action", "id", "old", "password", "again", "name", "days", "code")
 _PURPOSE = Purpose(path=ACCOUNT, query="", after="")
 
 
@@ -176,12 +177,12 @@ def create_routes(
     """Make the routes."""
     pages = AccountPages(front, accounts, tokens, factors)
 
-    @get(ACCOUNT, summary="The page on which people look after their account", **PAGE)
+    @get(ACCOUNT, summary="The page on which people look after their account", **page())
     async def look(request: Request[Any, Any, Any]) -> Page:
         """Show the account of who is signed in."""
         return await front.answer(request, pages.look(request))
 
-    @post(ACCOUNT, summary="The forms of that page", **PAGE_FORM)
+    @post(ACCOUNT, summary="The forms of that page", **page_form(*FIELDS))
     async def act(request: Request[Any, Any, Any]) -> Page:
         """Take a form of that page; ``action`` says which."""
         return await front.answer(request, pages.act(request))

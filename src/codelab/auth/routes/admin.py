@@ -195,7 +195,9 @@ def _audit(operators: Operators) -> HTTPRouteHandler:
     @get("/audit", summary="Read the audit trail")
     async def list_audit(
         limit: Limit = 100,
-        before: Annotated[int | None, QueryParameter(ge=0, description="Only rows before this `seq`.")] = None,
+        before: Annotated[
+            int | None, QueryParameter(ge=0, le=2**63 - 1, description="Only rows before this `seq`.")
+        ] = None,
         event: Annotated[str | None, QueryParameter(description="Only events of this type.")] = None,
         user_id: Annotated[str | None, QueryParameter(description="Only what tells of this person.")] = None,
     ) -> AuditPage:

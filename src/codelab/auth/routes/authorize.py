@@ -13,7 +13,7 @@ from codelab.auth.documents import is_document_url
 from codelab.auth.pages import redirect
 from codelab.auth.pages.front import Front, Page, Purpose, Visit
 from codelab.auth.redirects import describe_problem, is_native, source_of
-from codelab.auth.routes.common import PAGE, PAGE_FORM, origin_of
+from codelab.auth.routes.common import origin_of, page, page_form
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -28,6 +28,23 @@ if TYPE_CHECKING:
 __all__ = ("create_routes",)
 
 AUTHORIZE = "/oauth/authorize"
+#: Parameters of a request (RFC 6749 section 4.1.1, RFC 7636, RFC 8707, OpenID Connect Core section 3.1.2.1).
+PARAMETERS = (
+    "response_type",
+    "client_id",
+    "redirect_uri",
+    "scope",
+    "state",
+    "code_challenge",
+    "code_challenge_method",
+    "resource",
+    "nonce",
+    "prompt",
+    "max_age",
+    "login_hint",
+    "response_mode",
+)
+_SIGN_IN = ("form_token", "goes_on", "query")
 #: Characters of a query that is kept in a form; browsers and proxies take little more.
 MAX_QUERY = 8000
 
@@ -159,13 +176,13 @@ def create_routes(front: Front, authorizing: Authorizing, documents: ClientDocum
     async def answer(visit: Visit, work: Awaitable[Page]) -> Page:
         return await front.answer(visit, pages.answer(work))
 
-    @get(AUTHORIZE, summary="Ask a person to let a client in", **PAGE)
+    @get(AUTHORIZE, summary="Ask a person to let a client in", **page(*PARAMETERS))
     async def authorize(request: Request[Any, Any, Any]) -> Page:
         """Answer an authorization request (RFC 6749 section 4.1.1)."""
         query = request.scope["query_string"].decode(errors="replace")
         return await answer(request, pages.authorize(request, query))
 
-    @post(AUTHORIZE, summary="The same, as a form", **PAGE_FORM)
+    @post(AUTHORIZE, summary="The same, as a form", **page_form(*PARAMETERS))
     async def authorize_by_form(request: Request[Any, Any, Any]) -> Page:
         """Answer a request that came as a form (OpenID Connect Core section 3.1.2.1) as the same with GET.
 
@@ -173,17 +190,29 @@ def create_routes(front: Front, authorizing: Authorizing, documents: ClientDocum
         """
         return await answer(request, pages.turn_into_link(request))
 
-    @post("/oauth/sign-in", summary="The form of the page on which people sign in", **PAGE_FORM)
+    @post(
+        "/oauth/sign-in",
+        summary="The form of the page on which people sign in",
+        **page_form(*_SIGN_IN, "username", "password"),
+    )
     async def sign_in(request: Request[Any, Any, Any]) -> Page:
         """Take the form of the page that asks who it is."""
         return await answer(request, front.sign_in(request))
 
-    @post("/oauth/second-factor", summary="The form of the page that asks for a second factor", **PAGE_FORM)
+    @post(
+        "/oauth/second-factor",
+        summary="The form of the page that asks for a second factor",
+        **page_form(*_SIGN_IN, "sealed", "code"),
+    )
     async def second_factor(request: Request[Any, Any, Any]) -> Page:
         """Take the form of the page that asks for a code."""
         return await answer(request, front.show_factor(request))
 
-    @post("/oauth/consent", summary="The form of the page on which people agree", **PAGE_FORM)
+    @post(
+        "/oauth/consent",
+        summary="The form of the page on which people agree",
+        **page_form("form_token", "query", "decision"),
+    )
     async def consent(request: Request[Any, Any, Any]) -> Page:
         """Take the form of the page that asks whether a client may."""
         return await answer(request, pages.consent(request))

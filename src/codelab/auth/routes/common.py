@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from litestar import MediaType, Request, Response
 from litestar.openapi import ResponseSpec
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
 from codelab.auth.errors import NO_STORE
 from codelab.auth.forms import FORM, MAX_FORM_BYTES, parse_form
 from codelab.auth.middleware import EXCLUDE
 from codelab.auth.routes.errors import render_oauth_error
 from codelab.auth.schemas import Origin, TokenError
+from codelab.openapi import takes_body, takes_query, texts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ("PAGE", "PAGE_FORM", "answer_form", "describe_form", "origin_of")
+__all__ = ("answer_form", "describe_form", "describe_refusals", "origin_of", "page", "page_form")
 
-#: What all routes of pages have.
-PAGE: dict[str, Any] = {"opt": {EXCLUDE: True}, "tags": ["pages"], "security": [{}], "media_type": MediaType.HTML}
-PAGE_FORM: dict[str, Any] = {**PAGE, "status_code": 200, "request_max_body_size": MAX_FORM_BYTES}
+_PAGE: dict[str, Any] = {"opt": {EXCLUDE: True}, "tags": ["pages"], "security": [{}], "media_type": MediaType.HTML}
 _REFUSALS = {
     400: "The request, the grant or the scope is refused",
     401: "The client, or the name and password, is refused",
@@ -41,31 +38,43 @@ def origin_of(request: Request[Any, Any, Any]) -> Origin:
     )
 
 
+def page(*parameters: str) -> dict[str, Any]:
+    """Return what all routes of pages have; the handler reads the ``parameters`` of its query by itself."""
+    return {**_PAGE, "operation_class": takes_query(*parameters)}
+
+
+def page_form(*fields: str) -> dict[str, Any]:
+    """Return what the routes have to which forms of pages go; the handler reads the ``fields`` by itself."""
+    return {
+        **_PAGE,
+        "status_code": 200,
+        "request_max_body_size": MAX_FORM_BYTES,
+        "operation_class": takes_body(FORM, texts(also=fields)),
+    }
+
+
 def describe_form(*required: str, also: tuple[str, ...]) -> dict[str, Any]:
     """Return what all routes have that a client sends a form to.
 
     The handler reads the form by itself, since RFC 6749 is stricter than the framework.
     """
-
-    @dataclass
-    class FormOperation(Operation):
-        def __post_init__(self) -> None:
-            text = Schema(type=OpenAPIType.STRING)
-            names = [*required, "client_id", "client_secret", *also]
-            schema = Schema(type=OpenAPIType.OBJECT, required=list(required), properties=dict.fromkeys(names, text))
-            self.request_body = RequestBody(required=True, content={FORM: OpenAPIMediaType(schema=schema)})
-
     return {
         "status_code": 200,
         "opt": {EXCLUDE: True},
         "request_max_body_size": MAX_FORM_BYTES,
         "tags": ["auth"],
         "security": [{}],
-        "operation_class": FormOperation,
-        "responses": {
-            status: ResponseSpec(TokenError, description=meaning, generate_examples=False)
-            for status, meaning in _REFUSALS.items()
-        },
+        "operation_class": takes_body(FORM, texts(*required, also=("client_id", "client_secret", *also))),
+        "responses": describe_refusals(),
+    }
+
+
+def describe_refusals(*statuses: int) -> dict[int, ResponseSpec]:
+    """Return refusals, all or some, in the shape of RFC 6749 section 5.2, which RFC 7591 has as well."""
+    return {
+        status: ResponseSpec(TokenError, description=meaning, generate_examples=False)
+        for status, meaning in _REFUSALS.items()
+        if not statuses or status in statuses
     }
 
 

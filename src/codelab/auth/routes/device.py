@@ -9,7 +9,7 @@ from litestar import Request, Response, get, post
 
 from codelab.auth.forms import parse_parameters
 from codelab.auth.pages.front import Front, Page, Purpose, Visit
-from codelab.auth.routes.common import PAGE, PAGE_FORM, answer_form, describe_form, origin_of
+from codelab.auth.routes.common import answer_form, describe_form, origin_of, page, page_form
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler
@@ -104,13 +104,13 @@ def create_routes(front: Front, devices: Devices) -> list[HTTPRouteHandler]:
         """Give a device its codes (RFC 8628 section 3.1)."""
         return await answer_form(request, devices.begin)
 
-    @get(DEVICE, summary="The page on which people let devices in", **PAGE)
+    @get(DEVICE, summary="The page on which people let devices in", **page("user_code"))
     async def look(request: Request[Any, Any, Any]) -> Page:
         """Show the page on which a device is let in, with ``user_code`` the one that has this code."""
         query = request.scope["query_string"].decode(errors="replace")
         return await front.answer(request, pages.look(request, query))
 
-    @post(DEVICE, summary="The form of that page", **PAGE_FORM)
+    @post(DEVICE, summary="The form of that page", **page_form("form_token", "user_code", "decision"))
     async def decide(request: Request[Any, Any, Any]) -> Page:
         """Take the form of that page."""
         return await front.answer(request, pages.decide(request))

@@ -10,7 +10,7 @@ from codelab.auth.forms import parse_parameters
 from codelab.auth.pages import redirect
 from codelab.auth.pages.front import Front, Page, Visit
 from codelab.auth.redirects import source_of
-from codelab.auth.routes.common import PAGE, PAGE_FORM, origin_of
+from codelab.auth.routes.common import origin_of, page, page_form
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ("LOGOUT", "create_routes")
 
 LOGOUT = "/oauth/logout"
+#: Parameters of a request (section 2).
+PARAMETERS = ("id_token_hint", "client_id", "post_logout_redirect_uri", "state")
 
 
 class LogoutPages:
@@ -62,12 +64,12 @@ def create_routes(front: Front, accounts: Accounts, logouts: Logouts) -> list[HT
     async def look(visit: Visit) -> Page:
         return await pages.ask(visit, parse_parameters(visit.scope["query_string"]))
 
-    @get(LOGOUT, summary="Sign out", **PAGE)
+    @get(LOGOUT, summary="Sign out", **page(*PARAMETERS))
     async def ask(request: Request[Any, Any, Any]) -> Page:
         """Sign out who comes with an ID token of theirs, and ask others (RP-Initiated Logout)."""
         return await front.answer(request, look(request))
 
-    @post(LOGOUT, summary="The same, as a form", **PAGE_FORM)
+    @post(LOGOUT, summary="The same, as a form", **page_form("form_token", *PARAMETERS))
     async def take(request: Request[Any, Any, Any]) -> Page:
         """Take the form of that page, or of a client."""
         return await front.answer(request, pages.take(request))

@@ -8,7 +8,7 @@ from litestar import MediaType, get
 from litestar.datastructures import CacheControlHeader
 
 from codelab.auth.pages import STYLE
-from codelab.auth.routes.common import PAGE
+from codelab.auth.routes.common import page
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler
@@ -24,7 +24,7 @@ def create_routes() -> list[HTTPRouteHandler]:
         sync_to_thread=False,
         cache_control=CacheControlHeader(public=True, max_age=3600),
         summary="The stylesheet of the pages",
-        **{**PAGE, "media_type": MediaType.CSS},
+        **{**page(), "media_type": MediaType.CSS},
     )
     def style() -> bytes:
         """Send the stylesheet."""

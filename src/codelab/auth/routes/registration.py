@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from litestar import Request, Response, post
+from litestar.openapi.spec import OpenAPIType, Schema
 
 from codelab.auth.errors import NO_STORE
 from codelab.auth.forms import MAX_FORM_BYTES
 from codelab.auth.middleware import EXCLUDE
-from codelab.auth.routes.common import origin_of
+from codelab.auth.routes.common import describe_refusals, origin_of
 from codelab.auth.routes.errors import render_oauth_error
+from codelab.openapi import JSON, TEXT, takes_body
 from codelab.web import RequireScopes
 
 if TYPE_CHECKING:
@@ -19,6 +21,21 @@ if TYPE_CHECKING:
     from codelab.auth.registration import Registration
 
 __all__ = ("create_routes",)
+
+_TEXTS = Schema(type=OpenAPIType.ARRAY, items=TEXT)
+_METADATA = Schema(
+    type=OpenAPIType.OBJECT,
+    properties={
+        "redirect_uris": _TEXTS,
+        "grant_types": _TEXTS,
+        "response_types": _TEXTS,
+        "token_endpoint_auth_method": TEXT,
+        "client_name": TEXT,
+        "client_uri": TEXT,
+        "scope": TEXT,
+        "post_logout_redirect_uris": _TEXTS,
+    },
+)
 
 
 def create_routes(registration: Registration, *, is_open: bool) -> list[HTTPRouteHandler]:
@@ -35,6 +52,8 @@ def create_routes(registration: Registration, *, is_open: bool) -> list[HTTPRout
         request_max_body_size=MAX_FORM_BYTES,
         summary="Register a client",
         tags=["auth"],
+        operation_class=takes_body(JSON, _METADATA),
+        responses=describe_refusals(400, 413, 429, 503),
         **access,
     )
     async def register(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:

@@ -10,7 +10,7 @@ from codelab.auth.forms import parse_parameters
 from codelab.auth.pages.front import Front, Page, Visit
 from codelab.auth.policy import MIN_PASSWORD_LENGTH, WeakPassword
 from codelab.auth.resets import RESET
-from codelab.auth.routes.common import PAGE, PAGE_FORM, origin_of
+from codelab.auth.routes.common import origin_of, page, page_form
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler
@@ -63,12 +63,12 @@ def create_routes(front: Front, resets: Resets) -> list[HTTPRouteHandler]:
     """Make the routes."""
     pages = ResetPages(front, resets)
 
-    @get(RESET, summary="The page on which people choose a new password", **PAGE)
+    @get(RESET, summary="The page on which people choose a new password", **page("token"))
     async def look(request: Request[Any, Any, Any]) -> Page:
         """Show the page behind a link that an administrator made."""
         return await front.answer(request, pages.look(request))
 
-    @post(RESET, summary="The form of that page", **PAGE_FORM)
+    @post(RESET, summary="The form of that page", **page_form("form_token", "token", "password", "again"))
     async def take(request: Request[Any, Any, Any]) -> Page:
         """Take the form of that page."""
         return await front.answer(request, pages.take(request))
