@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from codelab import __version__
+from tests.support.forking import fork_codelab
 from tests.support.process import clean_environ, run_codelab, server_process
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def closed_port() -> Iterator[int]:
 
 def serve(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run ``codelab serve`` in an empty folder until it refuses."""
-    return run_codelab("serve", "--port", "0", *arguments, folder=folder, environ=clean_environ(folder, **environ))
+    return fork_codelab("serve", "--port", "0", *arguments, folder=folder, environ=clean_environ(folder, **environ))
 
 
 def assert_one_line(result: subprocess.CompletedProcess[str], *words: str) -> None:

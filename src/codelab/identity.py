@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
-from litestar.enums import ScopeType
-from litestar.middleware import ASGIMiddleware
 
-from codelab.errors import Forbidden, Unauthenticated
+from codelab.errors import Forbidden
 
-if TYPE_CHECKING:
-    from litestar.types import ASGIApp, Receive, Scope, Send
-
-__all__ = ("SCOPES", "Principal", "RequireScopes", "challenge")
+__all__ = ("SCOPES", "Principal", "challenge")
 
 #: Every scope that codelab knows, with what it permits (RFC 6749 section 3.3).
 SCOPES = {
@@ -54,27 +47,3 @@ def challenge(error: str | None = None, description: str | None = None, scope: s
     parts = {"error": error, "error_description": description, "scope": scope}
     params = ", ".join(f'{name}="{value}"' for name, value in parts.items() if value)
     return {"WWW-Authenticate": f"Bearer {params}".rstrip()}
-
-
-class RequireScopes(ASGIMiddleware):
-    """Let only those in whose token has a scope: ``opt["scope"]``, or by method ``api:read`` or ``api:write``.
-
-    Not a guard: Litestar copies the whole handler for each guard of each request.
-    """
-
-    scopes = (ScopeType.HTTP, ScopeType.WEBSOCKET)
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        """Serve one connection.
-
-        Raises:
-            Unauthenticated: nobody is logged in.
-            Forbidden: the token lacks the scope (RFC 6750 ``insufficient_scope``).
-        """
-        principal = scope.get("user")
-        if not isinstance(principal, Principal):
-            raise Unauthenticated("This needs an access token.", headers=challenge())
-        method = scope.get("method", "GET")
-        needed = scope["route_handler"].opt.get("scope")
-        principal.require(needed or ("api:read" if method in {"GET", "HEAD", "OPTIONS"} else "api:write"))
-        await next_app(scope, receive, send)

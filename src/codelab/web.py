@@ -1,16 +1,22 @@
-"""What codelab changes in how requests are read and routes are gathered."""
+"""What codelab changes in how requests are read and let in and routes are gathered."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from litestar import Request, Router
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
 
-from codelab.errors import BadRequest
+from codelab.errors import BadRequest, Unauthenticated
+from codelab.identity import Principal, challenge
 from codelab.text import load_lenient, scrub
 
-__all__ = ("CodelabRequest", "OneRouter", "read_json")
+if TYPE_CHECKING:
+    from litestar.types import ASGIApp, Receive, Scope, Send
+
+__all__ = ("CodelabRequest", "OneRouter", "RequireScopes", "read_json")
 
 
 class CodelabRequest(Request[Any, Any, Any]):
@@ -35,6 +41,30 @@ class OneRouter(Router):
     def __deepcopy__(self, memo: dict[int, Any]) -> OneRouter:
         """Return the router itself."""
         return self
+
+
+class RequireScopes(ASGIMiddleware):
+    """Let only those in whose token has a scope: ``opt["scope"]``, or by method ``api:read`` or ``api:write``.
+
+    Not a guard: Litestar copies the whole handler for each guard of each request.
+    """
+
+    scopes = (ScopeType.HTTP, ScopeType.WEBSOCKET)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """Serve one connection.
+
+        Raises:
+            Unauthenticated: nobody is logged in.
+            Forbidden: the token lacks the scope (RFC 6750 ``insufficient_scope``).
+        """
+        principal = scope.get("user")
+        if not isinstance(principal, Principal):
+            raise Unauthenticated("This needs an access token.", headers=challenge())
+        method = scope.get("method", "GET")
+        needed = scope["route_handler"].opt.get("scope")
+        principal.require(needed or ("api:read" if method in {"GET", "HEAD", "OPTIONS"} else "api:write"))
+        await next_app(scope, receive, send)
 
 
 def read_json(body: bytes, what: str = "body") -> Any:

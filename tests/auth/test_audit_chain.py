@@ -346,6 +346,11 @@ class TestKeys:
 
 
 class TestUpgrade:
+    @pytest.fixture
+    def settings(self, new_settings: AuthSettings) -> AuthSettings:
+        """An empty database, to be brought to the first revision."""
+        return new_settings
+
     async def test_rows_from_before_are_taken_up_at_the_start(self, settings: AuthSettings) -> None:
         """A filled database of the first revision: nothing is lost, the order is by time, a checkpoint says since."""
         await _fill_first_revision(settings, 1234)

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 posix = pytest.mark.skipif(sys.platform == "win32", reason="modes of files are POSIX")
 
 
+@pytest.fixture
+def settings(new_settings: AuthSettings) -> AuthSettings:
+    """The first start is what is tested here."""
+    return new_settings
+
+
 def mode(path: Path) -> int:
     """Return the permission bits."""
     return stat.S_IMODE(path.stat().st_mode)

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from tests.support.auth import RunningAuth
 
 
+@pytest.fixture
+def settings(new_settings: AuthSettings) -> AuthSettings:
+    """The first start is what is tested here."""
+    return new_settings
+
+
 async def test_ready_from_start_to_stop(settings: AuthSettings) -> None:
     """The module is ready between its start and its stop, and can start again."""
     module = AuthModule(settings, issuer=ISSUER)

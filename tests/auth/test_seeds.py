@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from codelab.settings import AuthSettings
 
 
+@pytest.fixture
+def settings(new_settings: AuthSettings) -> AuthSettings:
+    """The first start is what is tested here."""
+    return new_settings
+
+
 async def test_seeds_of_a_new_installation(auth: RunningAuth) -> None:
     """There is the user admin, the reference's public client and that of our terminal, and nothing else."""
     (user,) = await auth.rows("SELECT * FROM users")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+import pytest
 from argon2 import PasswordHasher
 
 from tests.support.auth import PASSWORD, running_auth
@@ -21,6 +22,12 @@ HASHER = PasswordHasher(time_cost=2, memory_cost=16_384, parallelism=1)
 def share_of_larger(one: list[float], other: list[float]) -> float:
     """Return how often a value of the first is the larger (Mann and Whitney): a half when they are of one kind."""
     return sum((a > b) + (a == b) / 2 for a in one for b in other) / (len(one) * len(other))
+
+
+@pytest.fixture
+def settings(new_settings: AuthSettings) -> AuthSettings:
+    """The first start hashes the password at the real cost."""
+    return new_settings
 
 
 async def test_failures_cost_the_same(settings: AuthSettings, soak: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tests.e2e.conversation import END
-from tests.support.process import run_codelab
+from tests.support.forking import fork_codelab
 from tests.support.server import Event
 
 if TYPE_CHECKING:
@@ -129,5 +129,5 @@ def _prove_answers(log: list[Event], history: list[dict[str, Any]]) -> None:
 
 def prove_whole(folder: Path, environ: dict[str, str]) -> None:
     """Fail unless ``codelab db check`` finds both databases whole."""
-    checked = run_codelab("db", "check", "--json", folder=folder, environ=environ)
+    checked = fork_codelab("db", "check", "--json", folder=folder, environ=environ)
     assert checked.returncode == 0, checked.stdout + checked.stderr

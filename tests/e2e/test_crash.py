@@ -11,7 +11,8 @@ import pytest
 from tests.e2e.conversation import END, Line, Talk, conversing
 from tests.e2e.plays import PLAYS
 from tests.e2e.proof import prove, prove_whole, settle
-from tests.support.process import server_environ, server_process
+from tests.support.forking import forked_server
+from tests.support.process import server_environ
 from tests.support.server import Event, Person
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ async def test_a_killed_server_goes_on_where_it_was(databases: DatabaseUrls, tmp
         seen.append(event)
         return sum(event.type == "message.delta" for event in seen) >= deltas
 
-    with server_process(tmp_path, databases) as server:
+    with forked_server(tmp_path, databases) as server:
         async with server.login() as http:
             ada = Person(http, "admin")
             session = await ada.session(agent="ask")
@@ -43,7 +44,7 @@ async def test_a_killed_server_goes_on_where_it_was(databases: DatabaseUrls, tmp
             await ada.events(session, enough)
         server.kill()
 
-    with server_process(tmp_path, databases) as server:
+    with forked_server(tmp_path, databases) as server:
         async with server.login() as http:
             ada = Person(http, "admin")
             events = await ada.until(session, *END, turn=queued["turn_id"])
@@ -77,14 +78,14 @@ async def test_kills_at_random_instants_lose_nothing(
     talks = {Talk(line, random.Random(chance.random())): play for play in PLAYS}
     async with conversing(line, talks) as finish:
         for _ in range(kills):
-            with server_process(tmp_path, databases) as server:
+            with forked_server(tmp_path, databases) as server:
                 await line.connect(server)
                 await line.events(chance.randrange(MOST))
                 await asyncio.sleep(chance.choice((0, chance.uniform(0, MOMENT))))
                 server.kill()
                 line.cut()
                 assert "nobody expected" not in server.log.read_text(encoding="utf-8")
-        with server_process(tmp_path, databases) as server:
+        with forked_server(tmp_path, databases) as server:
             person = await line.connect(server)
             await finish(PATIENCE)
             async with asyncio.timeout(PATIENCE):
@@ -105,7 +106,7 @@ async def test_a_second_server_waits_and_refuses(databases: DatabaseUrls, tmp_pa
     """One process serves a database; the second says so in one line and ends with exit code 2."""
     from tests.support.process import PASSWORD, clean_environ, run_codelab
 
-    with server_process(tmp_path, databases):
+    with forked_server(tmp_path, databases):
         environ = clean_environ(
             tmp_path,
             AGENT_RUNTIME__DB_URL=databases.agent,

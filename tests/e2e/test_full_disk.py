@@ -16,7 +16,8 @@ from tests.e2e.conversation import END, Line, Talk, conversing
 from tests.e2e.plays import PLAYS
 from tests.e2e.proof import prove, prove_whole, settle
 from tests.support.databases import DatabaseUrls
-from tests.support.process import ServerProcess, server_environ, server_process
+from tests.support.forking import forked_server
+from tests.support.process import ServerProcess, server_environ
 from tests.support.server import Person
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ async def test_a_full_disk_under_load(
     with contextlib.ExitStack() as stack:
         if disk:
             stack.enter_context(small_disk(folder))
-        server = stack.enter_context(server_process(tmp_path, databases))
+        server = stack.enter_context(forked_server(tmp_path, databases))
         async with conversing(line, talks) as finish, asyncio.timeout(200):
             person = await line.connect(server)
             for _ in range(2):
@@ -135,7 +136,7 @@ async def test_no_model_is_asked_in_vain(model: Upstream, tmp_path: Path) -> Non
     full = asyncio.Event()
     model.play(full, event(chunk("lost")))
     model.play(text_answer("kept"))
-    with server_process(
+    with forked_server(
         tmp_path, databases, AGENT_RUNTIME__LLM_PROXY_URL=model.url, AGENT_RUNTIME__LLM_MODEL="test-model"
     ) as server:
         async with server.login() as http, asyncio.timeout(60):

@@ -12,7 +12,8 @@ import msgspec
 
 from tests.e2e.conversation import END, Line, Talk
 from tests.e2e.proof import prove, prove_whole, settle
-from tests.support.process import server_environ, server_process
+from tests.support.forking import forked_server
+from tests.support.process import server_environ
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -225,7 +226,7 @@ async def test_a_kill_in_every_state(databases: DatabaseUrls, tmp_path: Path, su
         stack.push_async_callback(line.close)
         stack.push_async_callback(mute.close)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        with server_process(tmp_path, databases) as server:
+        with forked_server(tmp_path, databases) as server:
             await line.connect(server)
             for talk in talks.values():
                 await talk.open()
@@ -236,7 +237,7 @@ async def test_a_kill_in_every_state(databases: DatabaseUrls, tmp_path: Path, su
                 afterwards |= dict(zip(states, reached, strict=True))
             server.kill()
             line.cut()
-        with server_process(tmp_path, databases) as server:
+        with forked_server(tmp_path, databases) as server:
             person = await line.connect(server)
             for state, talk in talks.items():
                 with subtests.test(state=state.__name__):
@@ -260,7 +261,7 @@ async def test_a_server_that_does_not_resume(databases: DatabaseUrls, tmp_path: 
     async with contextlib.AsyncExitStack() as stack, asyncio.timeout(110):
         stack.push_async_callback(line.close)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        with server_process(tmp_path, databases) as server:
+        with forked_server(tmp_path, databases) as server:
             await line.connect(server)
             for talk in (cut, waiting):
                 await talk.open()
@@ -270,7 +271,7 @@ async def test_a_server_that_does_not_resume(databases: DatabaseUrls, tmp_path: 
             await cut.until("message.started", turn=turns[0])
             server.kill()
             line.cut()
-        with server_process(tmp_path, databases, AGENT_RUNTIME__ON_RESTART="fail") as server:
+        with forked_server(tmp_path, databases, AGENT_RUNTIME__ON_RESTART="fail") as server:
             person = await line.connect(server)
             await go_on()
             ends = [await cut.until(*END, turn=turn) for turn in turns]

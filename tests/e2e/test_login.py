@@ -12,8 +12,9 @@ import pexpect
 import pytest
 
 import tests
+from tests.support.forking import forked_server
 from tests.support.person import decide
-from tests.support.process import clean_environ, run_codelab, server_process
+from tests.support.process import clean_environ, run_codelab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(home: Path, databases: DatabaseUrls) -> Iterator[ServerProcess]:
     """A server of its own process."""
-    with server_process(home, databases) as running:
+    with forked_server(home, databases) as running:
         yield running
 
 

@@ -12,7 +12,8 @@ from tests.e2e.conversation import Line, Talk, conversing
 from tests.e2e.plays import PLAYS
 from tests.e2e.proof import prove, prove_whole, settle
 from tests.support.cluster import own_cluster
-from tests.support.process import PASSWORD, server_environ, server_process
+from tests.support.forking import forked_server
+from tests.support.process import PASSWORD, server_environ
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,7 @@ async def test_postgresql_ends_and_comes_back_under_load(end: str, tmp_path: Pat
     chance = random.Random(seed)
     line = Line()
     talks = {Talk(line, random.Random(chance.random())): play for play in PLAYS}
-    with own_cluster() as cluster, server_process(tmp_path, cluster.databases) as server:
+    with own_cluster() as cluster, forked_server(tmp_path, cluster.databases) as server:
         async with conversing(line, talks) as finish, asyncio.timeout(200):
             person = await line.connect(server)
             for _ in range(2):

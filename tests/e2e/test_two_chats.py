@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.process import PASSWORD, clean_environ, run_codelab, server_process
+from tests.support.forking import forked_server
+from tests.support.process import PASSWORD, clean_environ, run_codelab
 from tests.support.server import Event, Person
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def of(events: list[Event], kind: str) -> list[dict[str, Any]]:
 async def test_one_of_two_chats_runs_a_call(databases: DatabaseUrls, tmp_path: Path, project: Path, home: Path) -> None:
     """Both take the turn up and may run its command; one does, the other says so, and both go on afterwards."""
     (project / "hold").touch()
-    with server_process(tmp_path, databases) as server:
+    with forked_server(tmp_path, databases) as server:
         await asyncio.to_thread(log_in, server, project, home)
         async with server.login() as http:
             ada = Person(http, "admin")
@@ -110,7 +111,7 @@ async def test_a_killed_chat_runs_nothing_twice(
 ) -> None:
     """Kill -9 in the middle of a command: another chat does not run it again, and the model is told why."""
     (project / "hold").touch()
-    with server_process(tmp_path, databases, AGENT_RUNTIME__CLAIM_GRACE_SECONDS="1") as server:
+    with forked_server(tmp_path, databases, AGENT_RUNTIME__CLAIM_GRACE_SECONDS="1") as server:
         await asyncio.to_thread(log_in, server, project, home)
         async with server.login() as http, asyncio.timeout(DEADLINE):
             ada = Person(http, "admin")

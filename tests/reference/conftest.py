@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.agent.conftest import ada, database, model, nothing_unexpected, running, serve, start, talker, with_model
-from tests.auth.conftest import auth, settings
+from tests.auth.conftest import auth
+from tests.auth.conftest import new_settings as settings
 
 __all__ = (
     "ada",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from codelab import cli
-from tests.support.process import clean_environ, run_codelab
+from tests.support.forking import fork_codelab
+from tests.support.process import clean_environ
 
 if TYPE_CHECKING:
     import subprocess
@@ -40,15 +41,15 @@ def one_line(answer: subprocess.CompletedProcess[str]) -> str:
 
 def test_the_report(environ: dict[str, str], arguments: tuple[str, ...], tmp_path: Path) -> None:
     """A dry run and the real one print the same report, for people and as JSON; the second run finds everything."""
-    trial = run_codelab(*arguments, "--owner", "alice", "--dry-run", folder=tmp_path, environ=environ)
+    trial = fork_codelab(*arguments, "--owner", "alice", "--dry-run", folder=tmp_path, environ=environ)
     assert trial.returncode == 0, trial.stderr
     assert trial.stdout.splitlines()[-1] == "The sessions belong to alice. Dry run: nothing was changed."
-    real = run_codelab(*arguments, "--owner", "alice", folder=tmp_path, environ=environ)
+    real = fork_codelab(*arguments, "--owner", "alice", folder=tmp_path, environ=environ)
     assert real.returncode == 0, real.stderr
     assert real.stdout.splitlines()[:-1] == trial.stdout.splitlines()[:-1]
     assert "repaired: clients: codelab-internal: its secret is published" in real.stdout
     assert "skipped: refresh_tokens: 2 that live: only the reference's key can prove them" in real.stdout
-    again = run_codelab(*arguments, "--owner", "alice", "--json", folder=tmp_path, environ=environ)
+    again = fork_codelab(*arguments, "--owner", "alice", "--json", folder=tmp_path, environ=environ)
     document = json.loads(again.stdout)
     assert document["counts"]["messages"] == {
         "read": 22,
@@ -62,11 +63,11 @@ def test_the_report(environ: dict[str, str], arguments: tuple[str, ...], tmp_pat
 
 def test_refusals_are_one_line(environ: dict[str, str], arguments: tuple[str, ...], tmp_path: Path) -> None:
     """What cannot be done ends with exit code 2, one line, and nothing imported."""
-    assert "users who may log in: admin, alice" in one_line(run_codelab(*arguments, folder=tmp_path, environ=environ))
-    keys = run_codelab(*arguments, "--keys", str(tmp_path), folder=tmp_path, environ=environ)
+    assert "users who may log in: admin, alice" in one_line(fork_codelab(*arguments, folder=tmp_path, environ=environ))
+    keys = fork_codelab(*arguments, "--keys", str(tmp_path), folder=tmp_path, environ=environ)
     assert "has neither public_key.pem nor private_key.pem" in one_line(keys)
     other = (*arguments[:-1], "mysql://root:hunter2@db/auth")
-    line = one_line(run_codelab(*other, folder=tmp_path, environ=environ))
+    line = one_line(fork_codelab(*other, folder=tmp_path, environ=environ))
     assert line.startswith("codelab: --auth-db: the scheme 'mysql' is not supported")
     assert "hunter2" not in line
 
@@ -77,12 +78,12 @@ def test_a_start_on_the_references_database_says_how_to_import_it(
 ) -> None:
     """``codelab serve`` on the reference's file refuses with the command, which then works as it is shown."""
     environ |= {"AUTH_SERVICE__DB_URL": sample.urls[1]}
-    line = one_line(run_codelab("serve", "--port", "0", folder=tmp_path, environ=environ))
+    line = one_line(fork_codelab("serve", "--port", "0", folder=tmp_path, environ=environ))
     shown = line.partition("run: codelab ")[2].split()
     assert shown == ["db", "import-reference", "--agent-db", "URL", "--auth-db", sample.urls[1]]
     environ |= {"AUTH_SERVICE__DB_URL": f"sqlite:///{tmp_path}/fresh.db"}
     shown[shown.index("URL")] = sample.urls[0]
-    done = run_codelab(*shown, "--owner", "admin", folder=tmp_path, environ=environ)
+    done = fork_codelab(*shown, "--owner", "admin", folder=tmp_path, environ=environ)
     assert done.returncode == 0, done.stderr
 
 

@@ -33,8 +33,9 @@ async def model() -> AsyncIterator[Upstream]:
 
 
 @pytest.fixture
-def settings(settings: Settings, model: Upstream) -> Settings:
+def settings(settings_with_tables: Settings, model: Upstream) -> Settings:
     """An installation that talks to ``model``."""
+    settings = settings_with_tables
     agent = replace(settings.agent, llm_proxy_url=model.url, llm_api_key="sk-test", llm_model="test-model")
     return replace(settings, agent=agent)
 

@@ -24,6 +24,7 @@ from tests.reference_import.reference import Reference, change, dump, import_ref
 from tests.support.server import serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import httpx2
@@ -127,6 +128,12 @@ def told(outcome: Outcome, kind: str = "refresh_tokens") -> tuple[int, int, int,
     """What became of a kind."""
     count = outcome.auth.of(kind)
     return count.read, count.imported, count.already_there, count.skipped
+
+
+@pytest.fixture
+def settings(settings_with_tables: Settings) -> Settings:
+    """What an import does to tables that are not there is tested with the samples."""
+    return settings_with_tables
 
 
 async def test_an_old_refresh_token_is_good_once(settings: Settings, reference: Reference, issuer: Issuer) -> None:
@@ -304,25 +311,29 @@ class TestKeys:
         assert set(both.public_jwk) == {"kty", "n", "e"}
 
     @pytest.mark.parametrize(
-        ("files", "problem"),
+        ("make", "problem"),
         [
-            ({}, "has neither public_key.pem nor private_key.pem"),
-            ({"public_key.pem": b"hello"}, "no RSA key in PEM form"),
-            ({"public_key.pem": ECKey.generate_key("P-256").as_pem(private=False)}, "no RSA key in PEM form"),
-            ({"private_key.pem": RSAKey.generate_key(2048).as_pem(private=True, password="x")}, "without a passphrase"),
-            ({"private_key.pem": short_key()}, "fewer than 2048"),
+            (dict, "has neither public_key.pem nor private_key.pem"),
+            (lambda: {"public_key.pem": b"hello"}, "no RSA key in PEM form"),
+            (lambda: {"public_key.pem": ECKey.generate_key("P-256").as_pem(private=False)}, "no RSA key in PEM form"),
             (
-                {
+                lambda: {"private_key.pem": RSAKey.generate_key(2048).as_pem(private=True, password="x")},
+                "without a passphrase",
+            ),
+            (lambda: {"private_key.pem": short_key()}, "fewer than 2048"),
+            (
+                lambda: {
                     "public_key.pem": RSAKey.generate_key(2048).as_pem(private=False),
                     "private_key.pem": RSAKey.generate_key(2048).as_pem(private=True),
                 },
                 "do not belong together",
             ),
         ],
+        ids=["no file", "no key", "an EC key", "a passphrase", "a short key", "two keys"],
     )
-    def test_keys_that_cannot_be_used(self, tmp_path: Path, files: dict[str, bytes], problem: str) -> None:
+    def test_keys_that_cannot_be_used(self, tmp_path: Path, make: Callable[[], dict[str, bytes]], problem: str) -> None:
         """One line says what is wrong with the folder."""
-        for name, content in files.items():
+        for name, content in make().items():
             (tmp_path / name).write_bytes(content)
         with pytest.raises(StartError, match=problem) as refused:
             read_token_key(tmp_path, ISSUER, AUDIENCE)

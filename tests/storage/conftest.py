@@ -15,7 +15,8 @@ from codelab.installation import MODULES
 from tests.storage.filled import fill
 from tests.storage.hostile import fill as fill_hostile
 from tests.support.databases import DatabaseUrls, run_in_thread
-from tests.support.process import clean_environ, run_codelab
+from tests.support.forking import fork_codelab
+from tests.support.process import clean_environ
 from tests.support.server import make_settings, serving
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Operator:
 
     def db(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return run_codelab("db", *arguments, folder=self.folder, environ=self.environ)
+        return fork_codelab("db", *arguments, folder=self.folder, environ=self.environ)
 
     def told(self, *arguments: str, code: int = 0) -> Any:
         """Run a command with ``--json`` and return its document."""

@@ -19,7 +19,7 @@ from codelab.agent.storage import STORAGE as AGENT
 from codelab.db import parse_url
 from codelab.storage.check import check
 from tests.storage.rows import STORAGES, both, digests, execute
-from tests.support.process import server_process
+from tests.support.forking import forked_server
 from tests.support.server import Person, make_settings, serving
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ async def test_a_backup_under_load_is_whole(
     operator.databases = databases
     operator.extra["AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE"] = str(tmp_path / "load.key")
     asked = answered = 0
-    with server_process(
+    with forked_server(
         tmp_path, databases, PATH=programs, AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE=str(tmp_path / "load.key")
     ) as server:
         async with server.login() as http:

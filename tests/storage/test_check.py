@@ -16,7 +16,8 @@ from codelab.db import parse_url
 from codelab.db.engine import create_engine
 from codelab.errors import StartError
 from codelab.storage.check import Checked, check, mend
-from tests.support.process import clean_environ, run_codelab, server_process
+from tests.support.forking import fork_codelab, forked_server
+from tests.support.process import clean_environ
 from tests.support.server import make_settings, serving
 
 if TYPE_CHECKING:
@@ -184,11 +185,11 @@ def test_the_command(databases: DatabaseUrls, tmp_path: Path) -> None:
     environ = clean_environ(tmp_path, AGENT_RUNTIME__DB_URL=databases.agent, AUTH_SERVICE__DB_URL=databases.auth)
 
     def run(*arguments: str) -> tuple[int, Any]:
-        result = run_codelab("db", "check", *arguments, folder=tmp_path, environ=environ)
+        result = fork_codelab("db", "check", *arguments, folder=tmp_path, environ=environ)
         assert "Traceback" not in result.stderr
         return result.returncode, json.loads(result.stdout) if "--json" in arguments else result.stdout
 
-    with server_process(tmp_path, databases) as server:
+    with forked_server(tmp_path, databases) as server:
         assert server.stop() == 0
     code, said = run()
     assert code == 0, said

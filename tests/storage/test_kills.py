@@ -15,7 +15,8 @@ from codelab.installation import MODULES
 from tests.storage.commands import document
 from tests.storage.hostile import contents
 from tests.storage.processes import mark_at, running, wait_for_mark
-from tests.support.process import DEADLINE, clean_environ, run_codelab
+from tests.support.forking import fork_codelab
+from tests.support.process import DEADLINE, clean_environ
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,13 +83,13 @@ def test_a_copy_that_is_killed(
         assert contents(source, AGENT) == before
         if left is not None:
             environ = clean_environ(tmp_path, AGENT_RUNTIME__DB_URL=target, AUTH_SERVICE__MASTER_KEY="correct horse")
-            answer = run_codelab("serve", "--port", "0", folder=tmp_path, environ=environ)
+            answer = fork_codelab("serve", "--port", "0", folder=tmp_path, environ=environ)
             assert answer.returncode == 2
             assert "did not come to its end, so the data is not whole. Run it again: codelab db copy" in answer.stderr
             _, remedy = left
             again = shlex.split(remedy.removeprefix("Run it again: codelab "))
             urls = {parse_url(url, "").masked: url for url in (source, target)}
-            answer = run_codelab(*(urls.get(word, word) for word in again), folder=tmp_path, environ=environ)
+            answer = fork_codelab(*(urls.get(word, word) for word in again), folder=tmp_path, environ=environ)
             assert answer.returncode == 0, answer.stderr
         assert mark_at("agent", target) is None
         assert contents(target, AGENT) == before
@@ -111,7 +112,7 @@ def test_an_import_that_is_killed(
         assert contents(target, AGENT) == wanted
         if left is not None:
             again = shlex.split(left[1].removeprefix("Run it again: codelab "))
-            answer = run_codelab(*again, folder=tmp_path, environ=clean_environ(tmp_path, **environ))
+            answer = fork_codelab(*again, folder=tmp_path, environ=clean_environ(tmp_path, **environ))
             assert answer.returncode == 0, answer.stderr
         assert mark_at("agent", target) is None
         assert contents(target, AGENT) == wanted

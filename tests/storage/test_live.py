@@ -10,7 +10,8 @@ from sqlalchemy import text
 from codelab.db import parse_url
 from codelab.db.engine import create_engine
 from tests.storage.commands import environ
-from tests.support.process import clean_environ, run_codelab
+from tests.support.forking import fork_codelab
+from tests.support.process import clean_environ
 from tests.support.server import Person, make_settings, serving
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ async def test_a_source_that_is_written_to(
         return said
 
     async def run(*arguments: str, **more: str) -> None:
-        answer = await asyncio.to_thread(run_codelab, "db", *arguments, folder=tmp_path, environ={**variables, **more})
+        answer = await asyncio.to_thread(fork_codelab, "db", *arguments, folder=tmp_path, environ={**variables, **more})
         assert answer.returncode == 0, answer.stderr
 
     async with serving(make_settings(databases, tmp_path)) as server:

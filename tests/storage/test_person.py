@@ -16,7 +16,8 @@ from codelab.installation import MODULES
 from tests.storage.commands import digests, document, environ, refused
 from tests.storage.hostile import ROWS, contents
 from tests.support.databases import DatabaseUrls
-from tests.support.process import clean_environ, run_codelab
+from tests.support.forking import fork_codelab
+from tests.support.process import clean_environ
 from tests.support.server import make_settings, serving
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ async def test_beside_a_server(databases: DatabaseUrls, tmp_path: Path) -> None:
         key_file = str(tmp_path / "auth.key")
         variables = clean_environ(tmp_path, **environ(databases), AUTH_SERVICE__KEY_ENCRYPTION_KEY_FILE=key_file)
         arguments = ("db", "erase", "--user", "ada", "--yes", "--json")
-        answer = await asyncio.to_thread(run_codelab, *arguments, folder=tmp_path, environ=variables)
+        answer = await asyncio.to_thread(fork_codelab, *arguments, folder=tmp_path, environ=variables)
 
         assert answer.returncode == 0, answer.stderr
         rows: dict[str, Any] = json.loads(answer.stdout)["modules"]["agent"]["rows"]

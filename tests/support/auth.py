@@ -18,9 +18,10 @@ from codelab.auth.repository.clients import insert_client_if_absent
 from codelab.auth.scopes import SCOPES
 from codelab.auth.tokens import hash_token
 from codelab.db import new_id, now
-from codelab.identity import Principal, RequireScopes
+from codelab.identity import Principal  # noqa: TC001 - Litestar reads the annotations of handlers
 from codelab.problems import EXCEPTION_HANDLERS
 from codelab.telemetry import Metrics, Observer
+from codelab.web import RequireScopes
 from tests.support.apps import talking
 
 if TYPE_CHECKING:

@@ -137,12 +137,15 @@ def make_template(databases: DatabaseUrls, folder: Path) -> Template:
     """Start the application once on two empty databases: migrated, seeded, with keys."""
     from codelab.app import create_app
     from tests.support.apps import living
+    from tests.support.auth import CHEAP
     from tests.support.server import make_settings
 
     settings = make_settings(databases, folder)
 
     async def start_once() -> None:
-        async with living(create_app(settings, issuer="http://127.0.0.1")):
+        app = create_app(settings, issuer="http://127.0.0.1")
+        app.state.auth._passwords._hasher = CHEAP
+        async with living(app):
             pass
 
     run_in_thread(start_once)

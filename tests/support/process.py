@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import httpx2
 
@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from tests.support.databases import DatabaseUrls
 
-__all__ = ("PASSWORD", "ServerProcess", "clean_environ", "run_codelab", "server_environ", "server_process")
+__all__ = (
+    "DEADLINE",
+    "PASSWORD",
+    "RunningProcess",
+    "ServerProcess",
+    "clean_environ",
+    "run_codelab",
+    "server_environ",
+    "server_process",
+    "wait_for_server",
+)
 
 PASSWORD = "correct horse battery staple"
 DEADLINE = 60.0
@@ -56,11 +66,32 @@ def run_codelab(
     )
 
 
+class RunningProcess(Protocol):
+    """What of ``subprocess.Popen`` tests use."""
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        ...
+
+    def poll(self) -> int | None:
+        """Return the exit code, minus the signal where one ended it; None while it runs."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the exit code."""
+        ...
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal, unless the process has ended."""
+        ...
+
+
 @dataclass
 class ServerProcess:
     """A server of its own process."""
 
-    process: subprocess.Popen[bytes]
+    process: RunningProcess
     log: Path
     url: str = ""
 
@@ -112,10 +143,16 @@ def server_process(
             stdout=file,
             stderr=subprocess.STDOUT,
         )
-    server = ServerProcess(process, log)
+    with wait_for_server(ServerProcess(process, log)) as server:
+        yield server
+
+
+@contextmanager
+def wait_for_server(server: ServerProcess) -> Iterator[ServerProcess]:
+    """Wait until a server is ready; it is killed at the end if it still runs."""
     try:
         server.wait_until_ready()
         yield server
     finally:
-        if process.poll() is None:
+        if server.process.poll() is None:
             server.kill()

@@ -19,7 +19,7 @@ from codelab.connections import uvicorn_options
 from codelab.db import new_id, now
 from codelab.settings import AgentSettings, AuthSettings, ServerSettings, Settings
 from tests.support.apps import living
-from tests.support.auth import CLIENT
+from tests.support.auth import CHEAP, CLIENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -195,6 +195,7 @@ async def serving(settings: Settings, *, local_secret: str | None = None) -> Asy
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         app = create_app(settings, issuer=url, local_secret=local_secret)
+        app.state.auth._passwords._hasher = CHEAP
         config = uvicorn.Config(
             app, lifespan="off", log_config=None, timeout_graceful_shutdown=2, **uvicorn_options(app)
         )

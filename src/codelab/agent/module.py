@@ -213,12 +213,8 @@ class AgentModule(InitPlugin):
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the module to an application."""
-        app_config.route_handlers.append(router(max_message_body=self.max_message_body))
-        app_config.route_handlers.extend(reference_routers())
-        app_config.middleware.append(self._entry)  # not of the routers, which Litestar copies with all they hold
-        mark_replays(app_config)
-        app_config.lifespan.append(self._lifespan)
-        app_config.dependencies |= {
+        # Of these routers alone: each handler of an application resolves all that the application has.
+        services = {
             "agents": Provide(lambda: AgentList.of(self._agents.values()), sync_to_thread=False),
             "sessions": Provide(lambda: self.sessions, sync_to_thread=False),
             "approvals": Provide(lambda: self.approvals, sync_to_thread=False),
@@ -237,6 +233,11 @@ class AgentModule(InitPlugin):
             "mcp": Provide(lambda: self.mcp.service, sync_to_thread=False),
             "policies": Provide(lambda: self.policies, sync_to_thread=False),
         }
+        app_config.route_handlers.append(router(services, max_message_body=self.max_message_body))
+        app_config.route_handlers.extend(reference_routers(services))
+        app_config.middleware.append(self._entry)  # not of the routers, which Litestar copies with all they hold
+        mark_replays(app_config)
+        app_config.lifespan.append(self._lifespan)
         return app_config
 
     async def ready(self) -> bool:

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -128,9 +128,6 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 async def _serve(settings: Settings, listener: socket.socket, issuer: str, local: LocalServer | None) -> None:
     import uvicorn
 
-    # Alembic's templates would load Pygments, to colour tracebacks that nobody is shown: 5 MB and a tenth of a second.
-    # None makes Python say that there is no such module.
-    sys.modules.setdefault("mako.ext.pygmentplugin", cast("Any", None))
     from codelab.app import create_app
     from codelab.connections import uvicorn_options
     from codelab.telemetry import configure_logging

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, WebSocket, get, post, websocket
-from litestar.di import NamedDependency
+from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from codelab.agent.commands import Commands
@@ -25,9 +25,9 @@ from codelab.agent.sessions import SessionService
 from codelab.agent.socket import accept
 from codelab.db import new_id
 from codelab.errors import BadRequest, CodelabError
-from codelab.identity import Principal, RequireScopes
+from codelab.identity import Principal
 from codelab.openapi import tells_events
-from codelab.web import OneRouter
+from codelab.web import OneRouter, RequireScopes
 
 __all__ = ("routers",)
 
@@ -188,12 +188,16 @@ _RUNTIME = (
 )
 
 
-def routers() -> list[OneRouter]:
-    """Gather the reference's routes: its gateway's under ``/api/v1``, and its runtime's."""
+def routers(services: dict[str, Provide]) -> list[OneRouter]:
+    """Gather the reference's routes: its gateway's under ``/api/v1``, and its runtime's.
+
+    ``services`` are what handlers ask for by name.
+    """
     return [
         OneRouter(
             prefix,
             route_handlers=list(handlers),
+            dependencies=services,
             middleware=[RequireScopes()],
             opt={ENTRY: True},
             request_class=AgentRequest,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from codelab.agent.entry import ENTRY
 from codelab.agent.routes import (
     agents,
@@ -17,14 +19,19 @@ from codelab.agent.routes import (
     turns,
 )
 from codelab.agent.routes.common import AgentRequest
-from codelab.identity import RequireScopes
-from codelab.web import OneRouter
+from codelab.web import OneRouter, RequireScopes
+
+if TYPE_CHECKING:
+    from litestar.di import Provide
 
 __all__ = ("router",)
 
 
-def router(*, max_message_body: int) -> OneRouter:
-    """Gather the routes under ``/api/v1``; the body of a message may have more bytes than that of any other."""
+def router(services: dict[str, Provide], *, max_message_body: int) -> OneRouter:
+    """Gather the routes under ``/api/v1``; the body of a message may have more bytes than that of any other.
+
+    ``services`` are what handlers ask for by name.
+    """
     return OneRouter(
         "/api/v1",
         route_handlers=[
@@ -41,6 +48,7 @@ def router(*, max_message_body: int) -> OneRouter:
             *tickets.HANDLERS,
             *metrics.HANDLERS,
         ],
+        dependencies=services,
         middleware=[RequireScopes()],
         opt={ENTRY: True},
         request_class=AgentRequest,

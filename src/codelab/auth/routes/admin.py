@@ -27,9 +27,9 @@ from codelab.auth.schemas import (
     WantedSecret,
     WantedUser,
 )
-from codelab.identity import Principal, RequireScopes
+from codelab.identity import Principal
 from codelab.repeating import Repeatable, read_once
-from codelab.web import OneRouter
+from codelab.web import OneRouter, RequireScopes
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 from litestar import MediaType, Request, Response
 from litestar.openapi import ResponseSpec
 
-from codelab.auth.errors import NO_STORE, render_oauth_error
+from codelab.auth.errors import NO_STORE
 from codelab.auth.forms import FORM, MAX_FORM_BYTES, parse_form
 from codelab.auth.middleware import EXCLUDE
+from codelab.auth.routes.errors import render_oauth_error
 from codelab.auth.schemas import Origin, TokenError
 from codelab.openapi import takes_body, takes_query, texts
 

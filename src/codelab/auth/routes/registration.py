@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 from litestar import Request, Response, post
 from litestar.openapi.spec import OpenAPIType, Schema
 
-from codelab.auth.errors import NO_STORE, render_oauth_error
+from codelab.auth.errors import NO_STORE
 from codelab.auth.forms import MAX_FORM_BYTES
 from codelab.auth.middleware import EXCLUDE
 from codelab.auth.routes.common import describe_refusals, origin_of
-from codelab.identity import RequireScopes
+from codelab.auth.routes.errors import render_oauth_error
 from codelab.openapi import JSON, TEXT, takes_body
+from codelab.web import RequireScopes
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler

@@ -8,7 +8,8 @@ from litestar import Request, Response, route
 
 from codelab.auth.errors import NO_STORE
 from codelab.auth.schemas import UserInfo
-from codelab.identity import Principal, RequireScopes
+from codelab.identity import Principal
+from codelab.web import RequireScopes
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import os
 import sys
 from contextlib import contextmanager
@@ -18,9 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from codelab.errors import CodelabError, StartError
 from codelab.settings import Settings, read_env_file
@@ -28,7 +26,8 @@ from codelab.settings import Settings, read_env_file
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
-    from rich.progress import Task
+    from rich.console import Console
+    from rich.progress import Progress
 
     from codelab.installation import Installation, Store
 
@@ -130,13 +129,19 @@ class Report:
 
     as_json: bool
 
-    def __post_init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
-
     def line(self, text: str, style: str = "") -> None:
         """Print a line for people."""
         if not self.as_json:
+            from rich.text import Text
+
             self.console.print(Text(text, style=style))
+
+    @functools.cached_property
+    def console(self) -> Console:
+        """What prints for people; made when there is something to print, since Rich takes a while to load."""
+        from rich.console import Console
+
+        return Console(highlight=False, soft_wrap=True)
 
     def finish(self, document: Any) -> None:
         """Print the document for programs."""
@@ -144,36 +149,31 @@ class Report:
             click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
 
-class _Rate(TextColumn):
-    def __init__(self) -> None:
-        super().__init__("")
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} rows/s" if speed else "")
-
-
 class Rows:
-    """Count rows of one table or step after the other on a progress bar."""
+    """Count rows of one table or step after the other on a progress bar; without a bar nothing is shown."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
         self._task: Any = None
 
     def begin(self, what: str, total: int | None) -> None:
         """Start the bar of the next table or step; ``total`` is its number of rows, where it is known."""
-        self._task = self._progress.add_task(what, total=total)
+        if self._progress is not None:
+            self._task = self._progress.add_task(what, total=total)
 
     def advance(self, rows: int) -> None:
         """Count rows that are done."""
-        if self._task is not None:
+        if self._progress is not None and self._task is not None:
             self._progress.update(self._task, advance=rows)
 
 
 @contextmanager
 def rows_progress(*, quiet: bool) -> Iterator[Rows]:
     """Show progress on standard error while rows are worked on; nothing on what is no terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
+    if quiet or not sys.stderr.isatty():
+        yield Rows(None)
+        return
+    from codelab.cli.db.progress import make_progress
+
+    with make_progress() as progress:
         yield Rows(progress)
