@@ -307,6 +307,8 @@ async def test_operators_servers_are_listed_and_stay(
             ada, bob = await running.person(), await running.person("bob")
             added = await ada.http.post(url, json={"name": "mine", "url": remote.url})
             taken = await ada.http.post(url, json={"name": "sums", "url": remote.url})
+            body = {"name": "sums", "transport": "client", "client_id": "me", "tools": []}
+            told = await ada.http.post(url, json=body)
             kept = await ada.http.delete(f"{url}/operator:sums")
             stranger = await bob.http.delete(f"{url}/operator:sums")
             unknown = await ada.http.delete(f"{url}/operator:other")
@@ -317,6 +319,7 @@ async def test_operators_servers_are_listed_and_stay(
     given, older, mine = listed.json()["mcp_servers"]
     assert (before.status_code, added.status_code) == (201, 201)
     assert (taken.status_code, taken.json()["code"]) == (409, "mcp_name_taken")
+    assert (told.status_code, told.json()["detail"]) == (409, taken.json()["detail"])
     assert "the operator has" in taken.json()["detail"]
     assert (kept.status_code, kept.json()["code"]) == (409, "operator_mcp_server")
     assert (stranger.status_code, unknown.status_code, removed.status_code) == (404, 404, 204)
@@ -326,6 +329,7 @@ async def test_operators_servers_are_listed_and_stay(
         "transport": "stdio",
         "scope": "operator",
         "url": None,
+        "client_id": None,
         "has_headers": False,
         "tools": given["tools"],
         "error": None,

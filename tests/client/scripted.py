@@ -54,6 +54,11 @@ class ScriptedServer:
         self.cancels = Tap()
         self.switches = Tap()
         self.logins = Tap()
+        #: MCP servers that were told, and ids of those that were taken away.
+        self.told = Tap()
+        self.removed = Tap()
+        #: What a tool of one is called in place of its own name, and the name that is answered for it.
+        self.lies: dict[str, tuple[str, str]] = {}
         self.streams: list[int] = []
         self.clients: list[str] = []
         self.tokens = {"token-0"}
@@ -89,6 +94,8 @@ class ScriptedServer:
                 web.post(f"{base}/tool-results", self._result),
                 web.post(f"{base}/approvals/{{approval_id}}", self._decision),
                 web.post(f"{base}/cancel", self._cancel),
+                web.post(f"{base}/mcp-servers", self._tell_mcp),
+                web.delete(f"{base}/mcp-servers/{{server_id}}", self._remove_mcp),
                 web.get(f"{base}/history", self._history),
                 web.get(f"{base}/events", self._events),
             ]
@@ -315,6 +322,23 @@ class ScriptedServer:
         if turn is not None:
             await self.emit("turn.cancelled", turn_id=turn["turn_id"], reason="cancelled by the user")
         return web.json_response({"turn_id": turn and turn["turn_id"], "state": turn and "cancelled"})
+
+    async def _tell_mcp(self, request: web.Request) -> web.Response:
+        self._check(request)
+        body = await request.json()
+        self.told.put(body)
+        if self.refusals:
+            status, code = self.refusals.pop(0)
+            return web.json_response({"code": code, "detail": f"refused: {code}"}, status=status)
+        name = body["name"]
+        named = [self.lies.get(tool["name"], (f"mcp__{name}__{tool['name']}", tool["name"])) for tool in body["tools"]]
+        tools = [{"tool_name": tool_name, "name": own} for tool_name, own in named]
+        return web.json_response({"id": f"id-{name}", "tools": tools}, status=201)
+
+    async def _remove_mcp(self, request: web.Request) -> web.Response:
+        self._check(request)
+        self.removed.put({"id": request.match_info["server_id"]})
+        return web.Response(status=204)
 
     async def _history(self, request: web.Request) -> web.Response:
         self._check(request)

@@ -45,7 +45,9 @@ async def test_a_server_is_added_as_the_page_shows(databases: DatabaseUrls, tmp_
                     answers.append(await run(typed, tmp_path, variables))
                 listed = await http.get(f"/api/v1/sessions/{variables['SESSION']}/mcp-servers")
 
-    assert [[tool["tool_name"] for tool in answer["tools"]] for answer in answers] == [["mcp__weather__add"]]
+    tools = [[tool["tool_name"] for tool in answer["tools"]] for answer in answers]
+    assert tools == [["mcp__weather__add"], ["mcp__git__log"]]
+    assert (answers[1]["transport"], answers[1]["client_id"]) == ("client", "my-editor-1")
     assert (answers[0]["name"], answers[0]["has_headers"], answers[0]["error"]) == ("weather", True, None)
     assert listed.json()["mcp_servers"] == answers
     assert remote.tokens == {"Bearer abc"}
@@ -62,14 +64,15 @@ async def run(command: str, folder: Path, variables: dict[str, str]) -> dict[str
     return answer
 
 
-def test_the_file_of_the_page_can_be_used() -> None:
-    """It is read as it stands, and has every member that there is."""
-    (example,) = blocks(PAGE, "json")
-    (server,) = read_servers(example.encode(), PAGE)
+def test_the_files_of_the_page_can_be_used() -> None:
+    """They are read as they stand, and have every member that there is."""
+    (operators,), (persons,) = (read_servers(example.encode(), PAGE) for example in blocks(PAGE, "json"))
 
-    assert (server.name, server.command, server.cwd) == ("git", "uvx", "/srv/project")
-    assert server.args
-    assert server.env
+    assert (operators.name, operators.command, operators.cwd) == ("git", "uvx", "/srv/project")
+    assert persons.cwd == str(PAGE.parent)
+    for server in (operators, persons):
+        assert server.args
+        assert server.env
 
 
 def test_the_page_names_what_there_is() -> None:

@@ -129,3 +129,29 @@ async def test_a_call_that_is_made_is_shown_to_nobody(model: Upstream, talker: P
     assert ended == [final("Done.")]
     assert not any(is_call(chunk) for chunk in (*talk.chunks, *back.chunks))
     assert tool_results(model) == {"hang": "at last"}
+
+
+async def test_a_call_of_another_clients_server_is_left_to_it(
+    model: Upstream, talker: Person, remote: McpServer
+) -> None:
+    """It is not handed out to the clients of the reference, which have no names, and their result is refused."""
+    model.play(calls_answer(call("mcp__own__look", {}, id="look")))
+    model.play(text_answer("Done", "."))
+    session = await talker.session(agent="coder")
+    told = {"name": "own", "transport": "client", "client_id": "chat", "tools": [{"name": "look", "inputSchema": {}}]}
+    assert (await talker.http.post(f"/api/v1/sessions/{session}/mcp-servers", json=told)).status_code == 201
+    await allow(talker, session)
+    async with talking(talker, session) as talk:
+        await talk.say("go")
+        await talker.until(session, "tool.requested")
+        await talk.send("tool_result", call_id="look", result="mine")
+        (refused,) = await talk.until(is_error)
+    async with talking(talker, session) as back:
+        await talker.http.post(f"/api/v1/sessions/{session}/tool-calls/look/claim", json={"client_id": "chat"})
+        await talker.answer(session, "look", result="seen", client_id="chat")
+        ended = await back.until(is_final)
+
+    assert refused["error"] == "Another client runs the MCP server of this tool."
+    assert ended == [final("Done.")]
+    assert not any(is_call(chunk) for chunk in (*talk.chunks, *back.chunks))
+    assert tool_results(model) == {"look": "seen"}

@@ -115,7 +115,7 @@ class AgentModule(InitPlugin):
         self.readers = Readers(still_valid)
         self.upkeep = Upkeep("agent", lambda: clean(self.database, settings, self.audit.chain))
         self.inbox = Inbox(self.database)
-        self.mcp = mcp = McpRoom(settings, self.database, self.audit, audit_key_file)
+        self.mcp = mcp = McpRoom(settings, self.database, self.audit, audit_key_file, self.readers)
         calls = CallTransitions(self.log, self.inbox, self.policy, mcp, approval_seconds=settings.approval_seconds)
         self.claims = ClaimService(self.database, self.log, calls, self.readers, grace=settings.claim_grace_seconds)
         lease = Lease(settings.lease_seconds)

@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 
 from codelab.client.errors import ApiError, ClientError, Unauthorized, Unreachable
-from codelab.client.wire import Accepted, Claim, Event, Session, encode, read, read_event
+from codelab.client.wire import Accepted, Claim, Event, McpServer, Session, encode, read, read_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -54,10 +54,9 @@ def is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    try:
+    with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return False
 
 
 def http_client(url: str) -> httpx2.AsyncClient:
@@ -186,12 +185,20 @@ class Api:
 
     async def grants(self) -> list[dict[str, Any]]:
         """Return the grants of this person that hold, the newest first."""
-        found = read(await self._request("GET", "/grants"), dict[str, Any])
-        return read(found.get("grants"), list[dict[str, Any]])
+        return read(read(await self._request("GET", "/grants"), dict[str, Any]).get("grants"), list[dict[str, Any]])
 
     async def revoke_grant(self, grant_id: str) -> None:
         """Take a grant back."""
         await self._request("DELETE", f"/grants/{_part(grant_id)}", again=True)
+
+    async def tell_mcp_server(self, session_id: str, server: dict[str, Any]) -> McpServer:
+        """Tell a session what tools an MCP server of ours has."""
+        path = f"/sessions/{_part(session_id)}/mcp-servers"
+        return read(await self._request("POST", path, server, again=True), McpServer)
+
+    async def remove_mcp_server(self, session_id: str, server_id: str) -> None:
+        """Take an MCP server out of a session."""
+        await self._request("DELETE", f"/sessions/{_part(session_id)}/mcp-servers/{_part(server_id)}", again=True)
 
     async def cancel(self, session_id: str) -> None:
         """Stop the turn that runs."""

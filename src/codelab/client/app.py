@@ -6,6 +6,7 @@ import asyncio
 import io
 import signal
 import sys
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,15 +23,18 @@ from codelab.client.errors import ClientError
 from codelab.client.images import read_image
 from codelab.client.local import LocalAccess
 from codelab.client.login import can_open_browser
+from codelab.client.mcp.found import find_servers, read_named
 from codelab.client.state import SessionBook, find_data_folder, make_data_folder
 from codelab.client.tools.errors import ToolError
 from codelab.client.tools.paths import Folder
 from codelab.client.tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
+    from codelab.client.mcp.servers import Servers
     from codelab.client.terminal import Terminal
+    from codelab.mcpstdio import StdioServer
 
 __all__ = ("Options", "run")
 
@@ -52,6 +56,8 @@ class Options:
     prompt: str | None = None
     approve: Mode | None = None
     json: bool = False
+    mcp_file: Path | None = None
+    mcp: bool = True
     data_dir: Path | None = None
 
 
@@ -66,6 +72,7 @@ def run(options: Options, environ: Mapping[str, str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     images = [read_image(path) for path in options.images]
+    named = read_named(options.mcp_file) if options.mcp_file else ()
     data = options.data_dir.expanduser().absolute() if options.data_dir else find_data_folder(environ)
     make_data_folder(data)
     folder = Folder(Path.cwd(), data)
@@ -80,10 +87,18 @@ def run(options: Options, environ: Mapping[str, str]) -> int:
         access = local = LocalAccess(data, environ, lambda line: click.echo(line, err=True))
         # Before there is an event loop, so that Ctrl-C ends the wait.
         local.start()
-    return asyncio.run(_chat(options, images, access, data, Toolbox(folder, environ)))
+    return asyncio.run(_chat(options, images, named, access, data, folder, environ))
 
 
-async def _chat(options: Options, images: list[dict[str, str]], access: Access, data: Path, toolbox: Toolbox) -> int:
+async def _chat(
+    options: Options,
+    images: list[dict[str, str]],
+    named: tuple[StdioServer, ...],
+    access: Access,
+    data: Path,
+    folder: Folder,
+    environ: Mapping[str, str],
+) -> int:
     one_shot = options.prompt is not None
     answers = None if options.json else sys.stdout
     console = Console(answers=answers, notes=sys.stderr if one_shot else sys.stdout)
@@ -92,26 +107,51 @@ async def _chat(options: Options, images: list[dict[str, str]], access: Access, 
         from codelab.client.terminal import Terminal
 
         terminal = Terminal(console, data)
-    approvals = Approvals(options.approve or ("none" if terminal is None else "ask"), terminal, toolbox)
     # Log in before anything is typed.
     await access.token()
-    async with http_client(await access.address()) as client:
+    specs = await find_servers(named, folder.root, data, terminal, console) if options.mcp else []
+    async with _running(specs, environ, console) as mcp, http_client(await access.address()) as client:
+        toolbox = Toolbox(folder, environ, mcp)
+        approvals = Approvals(options.approve or ("none" if terminal is None else "ask"), terminal, toolbox)
         book = SessionBook(data)
         chat = Chat(
             Api(access, client), toolbox, approvals, console, book, access.identity, options.agent, options.model
         )
-        if options.session or options.resume:
-            await chat.attach(options.session, show_tail=not one_shot)
-        if terminal is not None:
-            from codelab.client.interactive import talk
+        async with chat:
+            if options.session or options.resume:
+                await chat.attach(options.session, show_tail=not one_shot)
+            if terminal is not None:
+                from codelab.client.interactive import talk
 
-            return await talk(chat, terminal, console)
-        outcome = await interruptible(chat, chat.say(options.prompt or "", images))
+                return await talk(chat, terminal, console)
+            outcome = await interruptible(chat, chat.say(options.prompt or "", images))
         if options.json:
             sys.stdout.write(msgspec.json.encode(outcome).decode() + "\n")
         elif outcome.error:
             console.error(outcome.sentence)
         return 0 if outcome.status == "completed" else 1
+
+
+@asynccontextmanager
+async def _running(
+    specs: list[StdioServer], environ: Mapping[str, str], console: Console
+) -> AsyncIterator[Servers | None]:
+    """Run MCP servers; whatever ends the chat, they are ended before."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel)
+    if not specs:
+        yield None
+        return
+    from codelab.client.mcp.servers import Servers
+
+    servers = Servers(specs, environ, console)
+    servers.start()
+    try:
+        yield servers
+    finally:
+        await servers.stop()
 
 
 def _log_in(options: Options, given: str, data: Path, environ: Mapping[str, str]) -> ServerAccess:

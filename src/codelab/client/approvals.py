@@ -16,6 +16,7 @@ from codelab.client.tools.commands import MAX_TIMEOUT, ExecuteCommand
 from codelab.client.tools.edits import ApplyDiff, DeleteFile, MoveFile, find_file, find_free, patched
 from codelab.client.tools.errors import ToolError
 from codelab.client.tools.files import WriteFile, read_text
+from codelab.client.tools.toolbox import MCP, McpCall
 
 if TYPE_CHECKING:
     from codelab.client.tools.toolbox import Toolbox
@@ -176,6 +177,12 @@ async def describe(toolbox: Toolbox, call: Call) -> list[Line]:
     """Describe a call to the person who decides, as escaped lines: a diff, the exact command, or the arguments."""
     reason = f": {call.reason}" if call.reason else ""
     lines = [(escape_line(f"{call.tool} asks for your approval{reason}"), "bold yellow")]
+    if call.tool.startswith(MCP) and not toolbox.has(call.tool):
+        return [
+            *lines,
+            ("It does not run here, but on the server or in another client.", "dim"),
+            *_describe_arguments(call.arguments),
+        ]
     try:
         checked = toolbox.check(call.tool, call.arguments)
         match checked:
@@ -192,6 +199,10 @@ async def describe(toolbox: Toolbox, call: Call) -> list[Line]:
                 return [*lines, (f"Move {escape_line(source.shown)} to {escape_line(target.shown)}.", "yellow")]
             case ExecuteCommand():
                 return lines + _describe_command(toolbox, checked)
+            case McpCall() if toolbox.mcp is not None:
+                server, name = toolbox.mcp.explain(call.tool)
+                what = (f"Call {escape_line(name)} of your MCP server {server}, with:", "yellow")
+                return [*lines, what, *_describe_arguments(call.arguments)]
             case _:
                 toolbox.needs_approval(call.tool, call.arguments)
                 return lines + _describe_arguments(call.arguments)

@@ -10,7 +10,7 @@ from codelab.client.approvals import LIMIT, UNKNOWN_OUTCOME, Call, Decision, Que
 from codelab.client.errors import ApiError
 from codelab.client.grants import describe_grant
 from codelab.client.tools.errors import ToolError
-from codelab.client.tools.toolbox import convert
+from codelab.client.tools.toolbox import MCP, convert
 
 if TYPE_CHECKING:
     from codelab.client.api import Api
@@ -98,6 +98,9 @@ class Calls:
 
     async def answer(self, turn: Turn, requested: ToolRequested) -> None:
         """Claim a call, run it and send its result."""
+        if requested.tool_name.startswith(MCP) and not self._toolbox.has(requested.tool_name):
+            self.tell_elsewhere(requested.tool_name)
+            return
         while (claim := await self._claim(turn, requested)) is None:
             # It may have been offered again while the answer was under way.
             offered = turn.calls.get(requested.call_id, requested)
@@ -142,6 +145,9 @@ class Calls:
             if decision.kind == "edit":
                 call, edited = msgspec.structs.replace(call, arguments=decision.arguments), True
         self._console.note(f"  {call.tool} {_summary(call.arguments)}")
+        if self._toolbox.mcp is not None and self._toolbox.mcp.has(call.tool):
+            said = await self._toolbox.mcp.call(call.tool, call.arguments)
+            return {"result": said, "edited_arguments": call.arguments} if edited else said
         result = await self._toolbox.run(call.tool, call.arguments, secrets_allowed=needed)
         return result | {"edited_arguments": call.arguments} if edited else result
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
@@ -33,6 +34,8 @@ T = TypeVar("T")
 
 #: Bytes of JSON for the metadata of a session; the server takes 64 KiB.
 MAX_METADATA = 64 * 1024 - 1024
+#: Seconds to say that this chat leaves; the server may be the very thing that is gone.
+LEAVING = 3.0
 #: Messages shown of a session that goes on, and characters of each.
 TAIL_MESSAGES = 6
 TAIL_CHARACTERS = 2_000
@@ -63,6 +66,20 @@ class Chat:
         self._book = book
         self._server = server
         self._unfinished: Session | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to talk."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Take this chat's MCP servers out of its session, unless a turn of it goes on that may need them again."""
+        mcp = self._toolbox.mcp
+        if mcp is None or self.conversation is None:
+            return
+        with suppress(ClientError, TimeoutError):
+            async with asyncio.timeout(LEAVING):
+                if (await self.look_up()).active_turn is None:
+                    await mcp.leave(self.api, self.conversation.session_id)
 
     async def attach(self, session_id: str | None, *, show_tail: bool) -> None:
         """Go on with a session, by default the folder's latest one.
@@ -185,7 +202,7 @@ class Chat:
 
 
 async def interruptible(chat: Chat, work: Coroutine[Any, Any, T]) -> T:
-    """Follow a turn; the first Ctrl-C cancels it, the second one leaves (``CancelledError``), as SIGTERM does."""
+    """Follow a turn; the first Ctrl-C cancels it, the second one leaves (``CancelledError``)."""
     task = asyncio.ensure_future(work)
     presses = 0
 
@@ -197,14 +214,10 @@ async def interruptible(chat: Chat, work: Coroutine[Any, Any, T]) -> T:
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, press)
-    # Commands run in sessions of their own, so nobody but us ends them when the terminal is closed.
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    loop.add_signal_handler(signal.SIGHUP, task.cancel)
     try:
         return await task
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.remove_signal_handler(number)
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 def _cut(text: str, room: int) -> str:

@@ -46,6 +46,13 @@ Exit codes: 0 done, 1 the turn failed or was cancelled, 2 wrong usage, no connec
     type=click.Choice(["all", "none"]),
     help="Allow every call without asking, or none. With --prompt the default is none. All extends no limit of a turn.",
 )
+@click.option(
+    "--mcp-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help='Run the MCP servers that this file names, beside those of .mcp.json in the folder: {"mcpServers": {…}}.',
+)
+@click.option("--no-mcp", is_flag=True, help="Run no MCP servers.")
 @click.option("--json", "as_json", is_flag=True, help="With --prompt: print one JSON object instead of text.")
 @click.option(
     "--data-dir",
@@ -67,6 +74,8 @@ def chat(
     images: tuple[Path, ...],
     prompt: str | None,
     approve: str | None,
+    mcp_file: Path | None,
+    no_mcp: bool,
     as_json: bool,
     data_dir: Path | None,
 ) -> None:
@@ -75,7 +84,8 @@ def chat(
     The agents run on the server; what they do runs here: they read, list and search the files of this folder, and ask
     you before they write a file, make a directory or run a command. Answer y, n or edit. They never leave the folder.
 
-    AGENTS.md in this folder, when there is one, is given to the agents as instructions.
+    AGENTS.md in this folder, when there is one, is given to the agents as instructions. The MCP servers that .mcp.json
+    in it names run here when you allow it.
     """
     import os
     import sys
@@ -84,6 +94,8 @@ def chat(
         raise click.UsageError("--json needs --prompt.")
     if images and prompt is None:
         raise click.UsageError("--image needs --prompt.")
+    if mcp_file and no_mcp:
+        raise click.UsageError("--mcp-file and --no-mcp exclude each other.")
     if resume and session:
         raise click.UsageError("--continue and --session exclude each other.")
     if prompt is not None and not prompt.strip():
@@ -118,6 +130,8 @@ def chat(
         prompt=prompt,
         approve="all" if approve == "all" else "none" if approve == "none" else None,
         json=as_json,
+        mcp_file=mcp_file,
+        mcp=not no_mcp,
         data_dir=data_dir,
     )
     try:

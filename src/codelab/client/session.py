@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from codelab.client.calls import Calls
-from codelab.client.turns import Outcome, Turn
+from codelab.client.turns import Outcome, Turn, new_client
 from codelab.client.wire import (
     ApprovalRequested,
     Event,
@@ -47,6 +47,7 @@ class Conversation:
         self._api = api
         self._approvals = approvals
         self._console = console
+        self._mcp = toolbox.mcp
         self._calls = Calls(session_id, api, toolbox, approvals, console)
         self._inbox: asyncio.Queue[Event | Exception] = asyncio.Queue()
         self._busy = False
@@ -58,8 +59,9 @@ class Conversation:
             ClientError: the server refused the message, or was lost on the way.
         """
         with self._interruptible():
+            client = await self._introduce()
             accepted = await self._api.send(self.session_id, content, images)
-            return await self._follow(Turn(self.session_id, accepted.turn_id, 0), accepted.seq - 1)
+            return await self._follow(Turn(self.session_id, accepted.turn_id, 0, client), accepted.seq - 1)
 
     async def resume(self, session: Session) -> Outcome | None:
         """Follow the turn that runs in a session, taking up what it waits for; ``None`` when there is none."""
@@ -67,7 +69,15 @@ class Conversation:
             return None
         with self._interruptible():
             # From the beginning: what the turn waits for may have been asked long ago.
-            return await self._follow(Turn(self.session_id, session.active_turn.turn_id, session.last_seq), 0)
+            client = await self._introduce()
+            return await self._follow(Turn(self.session_id, session.active_turn.turn_id, session.last_seq, client), 0)
+
+    async def _introduce(self) -> str:
+        """Make a name for this client in the next turn, and tell which tools of MCP servers it has."""
+        client = new_client()
+        if self._mcp is not None:
+            await self._mcp.tell(self._api, self.session_id, client)
+        return client
 
     def interrupt(self) -> bool:
         """Cancel the turn that is followed; tells whether there is one."""

@@ -72,6 +72,13 @@ class Terminal:
         """
         return (await self._choose(lines, "Allow, and grant this? [y]es, [n]o: ", None)).kind == "approve"
 
+    async def trust(self, lines: list[Line]) -> bool | None:
+        """Show what a project would start and ask y or n; ``None`` for Ctrl-C."""
+        try:
+            return (await self._choose(lines, "Start them? [y]es, [n]o: ", None)).kind == "approve"
+        except Interrupted:
+            return None
+
     async def answer(self, question: str, options: list[str]) -> str | None:
         """Put a question of an agent; a number chooses an answer, anything else is one; None for Ctrl-D.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from codelab.client.wire import ApprovalRequested, MessageDelta, ToolRequested
 
-__all__ = ("Outcome", "Turn")
+__all__ = ("Outcome", "Turn", "new_client")
 
 
 class Outcome(msgspec.Struct):
@@ -46,13 +46,20 @@ class Outcome(msgspec.Struct):
         return said
 
 
+def new_client() -> str:
+    """Name who claims the calls of a turn.
+
+    Never the same twice: a call that an earlier run of ours left is not ours any more.
+    """
+    return f"chat-{token_urlsafe(12)}"
+
+
 class Turn:
     """What is known of the turn that is followed."""
 
-    def __init__(self, session_id: str, turn_id: str, replay_to: int) -> None:
+    def __init__(self, session_id: str, turn_id: str, replay_to: int, client: str) -> None:
         self.outcome = Outcome(session_id, turn_id)
-        #: Who claims its calls. Never the same twice: a call that an earlier run of ours left is not ours any more.
-        self.client = f"chat-{token_urlsafe(12)}"
+        self.client = client
         #: Events up to here happened before we came; they are only remembered.
         self.replay_to = replay_to
         self.live = replay_to == 0

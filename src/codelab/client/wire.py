@@ -14,6 +14,8 @@ __all__ = (
     "ApprovalRequested",
     "Claim",
     "Event",
+    "McpServer",
+    "McpTool",
     "MessageCompleted",
     "MessageDelta",
     "PlanItem",
@@ -47,6 +49,20 @@ class Session(msgspec.Struct):
     metadata: dict[str, Any] = {}
     last_seq: int = 0
     active_turn: ActiveTurn | None = None
+
+
+class McpTool(msgspec.Struct):
+    """A tool of an MCP server: ``tool_name`` is what models call it, ``name`` what its server does."""
+
+    tool_name: str
+    name: str
+
+
+class McpServer(msgspec.Struct):
+    """An MCP server of a session."""
+
+    id: str
+    tools: list[McpTool]
 
 
 class Accepted(msgspec.Struct):

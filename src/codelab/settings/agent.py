@@ -133,6 +133,12 @@ class AgentSettings(ModelSettings):
         "Seconds after which a call of an MCP tool fails, the model is told; and in which a server has to begin.",
         number(0.1, 3600),
     )
+    mcp_client_servers: bool = variable(
+        "AGENT_RUNTIME__MCP_CLIENT_SERVERS",
+        "on",
+        "`off`: clients may not bring the tools of [MCP servers](mcp.md#servers-on-your-own-machine) that they run.",
+        switch,
+    )
     approval_seconds: int = variable(
         "AGENT_RUNTIME__APPROVAL_SECONDS",
         "86400",

@@ -39,21 +39,30 @@ class Catalogue:
     """Know the tools of sessions, and see to it that what is known is not old.
 
     Every session has those of ``pool``, the operator's servers, if there are any. It has some of its own where there
-    are ``allowed`` hosts.
+    are ``allowed`` hosts, and some that clients run where ``clients`` may.
     """
 
-    def __init__(self, database: Database, sealer: Sealer, allowed: tuple[str, ...], pool: Pool | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sealer: Sealer,
+        allowed: tuple[str, ...],
+        pool: Pool | None = None,
+        *,
+        clients: bool,
+    ) -> None:
         self._database = database
         self._sealer = sealer
         self.allowed = allowed
         self.pool = pool
+        self._clients = clients
         self.listings = Listings()
 
     async def of_session(self, db: AsyncSession, session_db_id: int) -> Mapping[str, ForeignTool]:
         """Return the tools of a session by name."""
         tools = {} if self.pool is None else self.pool.tools()
         for row in await self._rows(db, session_db_id):
-            tools |= {tool.name: tool for tool in msgspec.json.decode(row.tools, type=list[ForeignTool])}
+            tools |= {tool.name: tool for tool in read_row(row)}
         return dict(list(tools.items())[:MAX_ALL_TOOLS]) if tools else NONE
 
     async def way(self, db: AsyncSession, session_db_id: int, tool: ForeignTool) -> Way | None:
@@ -87,16 +96,24 @@ class Catalogue:
         asks = {} if self.pool is None else self.pool.asks()
         if self.allowed:
             async with self._database.peek() as db:
-                asks |= {row.id: partial(self._list, row) for row in await self._rows(db, session_db_id)}
+                asks |= {
+                    row.id: partial(self._list, row)
+                    for row in await self._rows(db, session_db_id)
+                    if row.client_id is None
+                }
         if asks:
             await self.listings.bring_up(asks)
 
     async def _rows(self, db: AsyncSession, session_db_id: int) -> list[Row[Any]]:
         """Find the servers that a session may use: of a name that the operator took later, the operator's counts."""
-        if not self.allowed:
+        if not (self.allowed or self._clients):
             return []
         taken = () if self.pool is None else self.pool.names
-        return [row for row in await rows.list_servers(db, session_db_id) if row.name not in taken]
+        return [
+            row
+            for row in await rows.list_servers(db, session_db_id)
+            if row.name not in taken and (self.allowed if row.client_id is None else self._clients)
+        ]
 
     def _place(self, row: Row[Any]) -> Place | None:
         headers: dict[str, str] | None = {}
@@ -120,6 +137,14 @@ class Catalogue:
 
             await self._database.write(unit)
         return error is None
+
+
+def read_row(row: Row[Any]) -> list[ForeignTool]:
+    """Read the tools of a server."""
+    tools = msgspec.json.decode(row.tools, type=list[ForeignTool])
+    if row.client_id is None:
+        return tools
+    return [msgspec.structs.replace(tool, client_id=row.client_id) for tool in tools]
 
 
 def encode(tools: list[ForeignTool]) -> str:

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from codelab.agent.mcp.catalogue import Catalogue
+from codelab.agent.mcp.clients import ClientServers
 from codelab.agent.mcp.queue import CallQueue
 from codelab.agent.mcp.sealing import Sealer
 from codelab.agent.mcp.service import McpService
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from codelab.agent.audit import AuditTrail
     from codelab.agent.log import EventLog
     from codelab.agent.mcp.stdio import Pool
+    from codelab.agent.readers import Readers
     from codelab.agent.turns.calls import CallTransitions
     from codelab.agent.turns.runner import Runner
     from codelab.db import Database
@@ -35,7 +37,9 @@ class McpRoom:
         StartError: servers are allowed or named, and the SDK is not installed; or the file of servers is wrong.
     """
 
-    def __init__(self, settings: AgentSettings, database: Database, audit: AuditTrail, key_file: Path) -> None:
+    def __init__(
+        self, settings: AgentSettings, database: Database, audit: AuditTrail, key_file: Path, readers: Readers
+    ) -> None:
         named = {HOSTS: settings.mcp_allowed_hosts, FILE: settings.mcp_file}
         if (variable := next((name for name, value in named.items() if value), None)) and find_spec("mcp") is None:
             raise StartError(f"{variable}: needs the extra codelab[mcp], which is not installed.")
@@ -44,8 +48,10 @@ class McpRoom:
         self._database = database
         self.queue = CallQueue()
         self._pool = None if settings.mcp_file is None else _make_pool(settings.mcp_file, settings)
-        self.catalogue = Catalogue(database, sealer, settings.mcp_allowed_hosts, self._pool)
-        self.service = McpService(database, audit, self.catalogue, sealer)
+        clients = settings.mcp_client_servers
+        self.catalogue = Catalogue(database, sealer, settings.mcp_allowed_hosts, self._pool, clients=clients)
+        told = ClientServers(database, audit, self.catalogue, self.queue, readers.is_attached, allowed=clients)
+        self.service = McpService(database, audit, self.catalogue, sealer, self.queue, told)
 
     def start(self) -> None:
         """Start the operator's servers, without waiting for them."""

@@ -9,6 +9,7 @@ import msgspec
 
 from codelab.agent.idempotency import find_kept, write_once
 from codelab.agent.mcp.catalogue import encode
+from codelab.agent.mcp.clients import MAX_SERVERS, look_at_waiting, name_taken, operators_name, too_many
 from codelab.agent.mcp.places import Place, RefusedUrl, read_place
 from codelab.agent.mcp.remote import McpFailed, list_tools
 from codelab.agent.mcp.tools import read_tools
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from codelab.agent.audit import AuditTrail, Event
     from codelab.agent.mcp.catalogue import Catalogue
+    from codelab.agent.mcp.clients import ClientServers
+    from codelab.agent.mcp.queue import CallQueue
     from codelab.agent.mcp.sealing import Sealer
     from codelab.agent.schemas.mcp import NewMcpServer
     from codelab.db import Database, Transaction
@@ -31,29 +34,41 @@ if TYPE_CHECKING:
 
 __all__ = ("McpService",)
 
-MAX_SERVERS = 8
-
 
 class McpService:
     """Change which servers a session has."""
 
-    def __init__(self, database: Database, audit: AuditTrail, catalogue: Catalogue, sealer: Sealer) -> None:
+    def __init__(
+        self,
+        database: Database,
+        audit: AuditTrail,
+        catalogue: Catalogue,
+        sealer: Sealer,
+        queue: CallQueue,
+        clients: ClientServers,
+    ) -> None:
         self._database = database
         self._audit = audit
         self._catalogue = catalogue
         self._sealer = sealer
+        self._queue = queue
+        self._clients = clients
         self._pool = catalogue.pool
 
     async def add(
         self, principal: Principal, session_id: str, new: NewMcpServer, once: Once | None = None
     ) -> McpServerInfo:
-        """Add a server that answers, with the tools that it offers now.
+        """Add a server that answers, with the tools that it offers now; a client's own with those that it tells.
 
         Raises:
-            BadRequest: its host is not allowed, or it gives no answer.
+            BadRequest: its host is not allowed, it gives no answer, or a member is missing.
+            Forbidden: the operator does not let clients bring servers.
             NotFound: no such session of this person.
             Conflict: there is one of that name, or there are too many.
         """
+        if new.transport == "client":
+            return await self._clients.tell(principal, session_id, new, once)
+        url = _require_url(new)
         async with self._database.peek() as db:  # nobody else's session makes this server ask around
             session = await require_session(db, principal, session_id)
             others = await rows.list_servers(db, session.db_id)
@@ -62,34 +77,35 @@ class McpService:
         if kept is not None:
             return kept
         if self._pool is not None and new.name in self._pool.names:
-            raise _taken("the operator has an MCP server of that name")
+            raise operators_name()
         if len(others) >= MAX_SERVERS:
-            raise _too_many()
+            raise too_many()
         try:
-            read_place(new.url, self._catalogue.allowed)
+            read_place(url, self._catalogue.allowed)
         except RefusedUrl as error:
             raise BadRequest(f"url: {error}", code="mcp_url_refused", field="url") from None
         server_id, headers = new_id(), new.headers or {}
         try:
-            listed = await list_tools(Place(new.name, new.url, headers, self._catalogue.allowed))
+            listed = await list_tools(Place(new.name, url, headers, self._catalogue.allowed))
         except McpFailed as error:
             raise BadRequest(f"url: {error}", code="mcp_unreachable", field="url") from None
         tools = encode(read_tools(new.name, server_id, listed))
-        sealed = self._sealer.seal(server_id, new.url, headers) if headers else None
+        sealed = self._sealer.seal(server_id, url, headers) if headers else None
 
         async def unit(tx: Transaction) -> McpServerInfo:
             session = await require_session(tx.session, principal, session_id)
             others = await rows.list_servers(tx.session, session.db_id)
-            if any(row.name == new.name for row in others):
-                raise _taken("this session has an MCP server of that name")
+            if (old := next((row for row in others if row.name == new.name), None)) is not None:
+                raise name_taken(old)
             if len(others) >= MAX_SERVERS:
-                raise _too_many()
+                raise too_many()
             await rows.add(
                 tx.session,
                 id=server_id,
                 session_db_id=session.db_id,
                 name=new.name,
-                url=new.url,
+                url=url,
+                client_id=None,
                 headers=sealed,
                 tools=tools,
                 error=None,
@@ -132,6 +148,7 @@ class McpService:
             if row is None:
                 raise NotFound("This session has no such MCP server.", code="unknown_mcp_server")
             await rows.remove(tx.session, row.db_id)
+            await look_at_waiting(tx, self._queue, session.db_id)
             self._record(tx, principal, session_id, "mcp_server_removed", server_id, row.name)
 
         await self._database.write(unit)
@@ -157,9 +174,10 @@ class McpService:
         )
 
 
-def _taken(problem: str) -> Conflict:
-    return Conflict(f"name: {problem}", code="mcp_name_taken", field="name")
-
-
-def _too_many() -> Conflict:
-    return Conflict(f"This session has {MAX_SERVERS} MCP servers already.", code="too_many_mcp_servers")
+def _require_url(new: NewMcpServer) -> str:
+    for name, value in (("client_id", new.client_id), ("tools", new.tools)):
+        if value is not None:
+            raise BadRequest(f"{name}: is only for a server that a client runs", field=name)
+    if new.url is None:
+        raise BadRequest("url: is required", field="url")
+    return new.url

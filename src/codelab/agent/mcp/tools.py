@@ -27,16 +27,25 @@ MAX_TOOLS, MAX_DESCRIPTION, MAX_SCHEMA, MAX_DEPTH = 64, 1024, 16 * 1024, 32
 
 
 class ForeignTool(ToolSpec, frozen=True, kw_only=True):
-    """A tool of an MCP server: ``remote`` is its name there, ``safe`` whether it says that it may run twice."""
+    """A tool of an MCP server: ``remote`` is its name there, ``safe`` whether it says that it may run twice.
+
+    ``client_id`` is the client that runs the server; without one codelab calls it. It is not kept with the tool.
+    """
 
     server_id: str
     remote: str
     safe: bool = False
+    client_id: str | None = None
 
     @property
     def version(self) -> str:
-        """Name what the tool is, so that an approval is about this one: SHA-256, lower-case hex."""
-        return hashlib.sha256(canonical_json(msgspec.to_builtins(self)).encode()).hexdigest()
+        """Name what the tool is, so that an approval is about this one: SHA-256, lower-case hex.
+
+        Whichever of a person's clients runs it, it is the same.
+        """
+        known = msgspec.to_builtins(self)
+        del known["client_id"]
+        return hashlib.sha256(canonical_json(known).encode()).hexdigest()
 
 
 def is_foreign(name: str) -> bool:

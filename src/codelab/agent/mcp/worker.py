@@ -146,6 +146,8 @@ class Worker:
         if call is None or turn is None or call.turn_db_id != turn.db_id or not is_foreign(call.tool_name):
             return None
         tool = (await self._catalogue.of_session(tx.session, call.session_db_id)).get(call.tool_name)
+        if tool is not None and tool.client_id is not None:
+            return None  # it waits for that client
         way = None if tool is None else await self._catalogue.way(tx.session, call.session_db_id, tool)
         if tool is None or way is None:
             await self._end(tx, turn, call, error=GONE.format(call.tool_name))

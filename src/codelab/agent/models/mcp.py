@@ -14,9 +14,10 @@ __all__ = ("McpServer",)
 
 
 class McpServer(AgentBase):
-    """A server whose tools a session has, over streamable HTTP. ``name`` is a part of the names of its tools.
+    """A server whose tools a session has. ``name`` is a part of the names of its tools.
 
-    ``headers`` is encrypted, ``tools`` the JSON of what it offered last, ``error`` why it could not be asked since.
+    It is reached over streamable HTTP, or the client ``client_id`` runs it and ``url`` is empty. ``headers`` is
+    encrypted, ``tools`` the JSON of what it offered last, ``error`` why it could not be asked since.
     """
 
     __tablename__ = "mcp_servers"
@@ -27,6 +28,7 @@ class McpServer(AgentBase):
     session_db_id: Mapped[int] = session_key()
     name: Mapped[str] = mapped_column(String(24), nullable=False)
     url: Mapped[str] = mapped_column(Text, nullable=False)
+    client_id: Mapped[str | None] = mapped_column(String(64))
     headers: Mapped[str | None] = mapped_column(Text)
     tools: Mapped[str] = mapped_column(Text, nullable=False)
     error: Mapped[str | None] = mapped_column(Text)

@@ -100,7 +100,7 @@ class Renderer:
                     return (self._whole(data["content"], is_final=False),)
             case "approval.requested":
                 return self.ask(data["approval_id"], data["call_id"], data["tool_name"], data["arguments"])
-            case "tool.requested":
+            case "tool.requested" if data.get("client_id") is None:  # such a client has no name to claim it with
                 return self.hand_out(data["call_id"], data["tool_name"], data["arguments"], data["attempt"])
             case "agent.switched":
                 return (switch_chunk(data, is_final=data["by"] == "user"),)

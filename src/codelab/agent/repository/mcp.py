@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ("add", "find_server", "find_waiting_call", "list_servers", "list_waiting_calls", "remove", "set_fields")
+__all__ = (
+    "add",
+    "find_server",
+    "find_waiting_call",
+    "list_servers",
+    "list_waiting_calls",
+    "list_waiting_of",
+    "remove",
+    "set_fields",
+)
 
 
 async def add(db: AsyncSession, **values: Any) -> None:
@@ -60,6 +69,13 @@ async def list_waiting_calls(db: AsyncSession, prefix: str) -> list[Row[Any]]:
         .order_by(calls.c.db_id)
     )
     return list((await db.execute(statement)).all())
+
+
+async def list_waiting_of(db: AsyncSession, session_db_id: int, prefix: str) -> list[int]:
+    """Return the keys of those of one session."""
+    named = calls.c.tool_name.startswith(prefix, autoescape=True)
+    statement = select(calls.c.db_id).where(*_WAITING, calls.c.session_db_id == session_db_id, named)
+    return list((await db.execute(statement)).scalars())
 
 
 _WAITING = (calls.c.state == "requested", calls.c.claimed_by.is_(None))

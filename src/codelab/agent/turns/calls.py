@@ -182,16 +182,20 @@ class CallTransitions:
     ) -> None:
         """Offer a call to the clients: one of them claims it, and runs it.
 
-        What codelab does itself is done here; a tool of an MCP server is called after the commit.
+        What codelab does itself is done here; a tool of an MCP server that it reaches is called after the commit.
         """
         if call.tool_name in SERVER_TOOLS:
             outcome = await run_here(self._log, tx, turn, call, arguments)
             state = "completed" if outcome.error is None else "failed"
             await self.answer(tx, turn, call, state, result=outcome.result, error=outcome.error)
             return
+        runner = None
         if is_foreign(call.tool_name):
-            tx.after_commit(lambda: self._mcp.queue.put(call.db_id))
-            return
+            tool = (await self.foreign(tx, turn.session_db_id)).get(call.tool_name)
+            runner = None if tool is None else tool.client_id
+            if runner is None:
+                tx.after_commit(lambda: self._mcp.queue.put(call.db_id))
+                return
         data = {
             "call_id": call.call_id,
             "turn_id": turn.id,
@@ -199,6 +203,7 @@ class CallTransitions:
             "arguments": arguments,
             "approval_id": approval_id,
             "attempt": call.attempt,
+            "client_id": runner,
             "claim": None,
         }
         await self._log.append(tx, turn.session_db_id, ("tool.requested", data))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from codelab.agent.idempotency import write_once
+from codelab.agent.mcp.clients import require_runner
 from codelab.agent.mcp.tools import is_foreign
 from codelab.agent.ownership import require_session
 from codelab.agent.repository import approvals, claims, sessions, turns
@@ -56,22 +57,22 @@ def _require_free(call: Row[Any], client: str | None) -> None:
         raise Conflict("Another client runs this call.", code="call_claimed", field="call_id", extra={"claim": held})
 
 
-def _made_by_server() -> Conflict:
-    return Conflict("The server itself makes this call.", code="made_by_server", field="call_id")
+async def _require_runner(calls: CallTransitions, tx: Transaction, call: Row[Any], client: str | None) -> None:
+    if is_foreign(call.tool_name):
+        require_runner(call, (await calls.foreign(tx, call.session_db_id)).get(call.tool_name), client)
 
 
 async def open_for_result(
     calls: CallTransitions, tx: Transaction, turn: Row[Any], call: Row[Any], client: str | None
 ) -> None:
-    """Let a client's result of an open call in: that of the client which has it, or of any while it is free.
+    """Let a client's result of an open call in: that of the client which has it, or of any that may while it is free.
 
     A late one of the client that went away answers the question about it, which is withdrawn.
 
     Raises:
-        Conflict: another client has the call, or a person has not approved it.
+        Conflict: another client has the call or its tool, codelab makes it, or a person has not approved it.
     """
-    if is_foreign(call.tool_name):
-        raise _made_by_server()
+    await _require_runner(calls, tx, call, client)
     if call.state == "requested":
         _require_free(call, client)
         return
@@ -103,7 +104,7 @@ class ClaimService:
 
         Raises:
             NotFound: no such session of this person, or no such call in it.
-            Conflict: another client has it, a person has not approved it, or it has ended.
+            Conflict: another client has it or its tool, codelab makes it, nobody has approved it, or it has ended.
         """
 
         async def unit(tx: Transaction) -> Claim:
@@ -111,8 +112,7 @@ class ClaimService:
             call = await turns.find_call(tx.session, session.db_id, call_id)
             if call is None:
                 raise NotFound(f"call_id: this session has no call {call_id!r}", code="unknown_call", field="call_id")
-            if is_foreign(call.tool_name):
-                raise _made_by_server()
+            await _require_runner(self._calls, tx, call, client)
             if call.state == "awaiting_approval":
                 raise Conflict("A person has not approved this call yet.", code="approval_pending", field="call_id")
             if call.state != "requested":

@@ -34,12 +34,15 @@ from codelab.client.tools.search import SearchInCode, search_in_code, search_in_
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from codelab.client.mcp.servers import Servers
     from codelab.client.tools.paths import Folder
 
-__all__ = ("Toolbox", "convert")
+__all__ = ("MCP", "McpCall", "Toolbox", "convert")
 
 T = TypeVar("T")
 
+#: What the names of tools of MCP servers begin with, whoever runs them.
+MCP = "mcp__"
 _ARGUMENTS: dict[str, type[msgspec.Struct]] = {
     "read_file": ReadFile,
     "list_files": ListFiles,
@@ -66,12 +69,24 @@ def convert(arguments: object, kind: type[T]) -> T:
         raise ToolError(f"arguments: {error}") from None
 
 
-class Toolbox:
-    """Run tools inside one folder."""
+class McpCall(msgspec.Struct, frozen=True):
+    """A call of a tool of an MCP server; that checks the arguments itself."""
 
-    def __init__(self, folder: Folder, environ: Mapping[str, str]) -> None:
+    tool: str
+    arguments: Any
+
+
+class Toolbox:
+    """Run tools inside one folder, and those of MCP servers that the chat runs."""
+
+    def __init__(self, folder: Folder, environ: Mapping[str, str], mcp: Servers | None = None) -> None:
         self.folder = folder
+        self.mcp = mcp
         self._environ = environ
+
+    def has(self, tool: str) -> bool:
+        """Tell whether this machine has a tool."""
+        return tool in _ARGUMENTS or (self.mcp is not None and self.mcp.has(tool))
 
     def check(self, tool: str, arguments: object) -> msgspec.Struct:
         """Check name and arguments of a call.
@@ -79,6 +94,8 @@ class Toolbox:
         Raises:
             ToolError: this machine has no such tool, or an argument is wrong.
         """
+        if tool.startswith(MCP) and self.has(tool):
+            return McpCall(tool, arguments)
         if (kind := _ARGUMENTS.get(tool)) is None:
             raise ToolError(f"{tool}: this client has no such tool; it has {', '.join(_ARGUMENTS)}")
         return convert(arguments, kind)
@@ -102,10 +119,10 @@ class Toolbox:
                 find_free(self.folder, checked.destination)
             case _:
                 pass
-        return tool in _ALWAYS_ASK
+        return isinstance(checked, McpCall) or tool in _ALWAYS_ASK
 
     async def run(self, tool: str, arguments: object, *, secrets_allowed: bool) -> dict[str, Any]:
-        """Run a call; ``secrets_allowed`` says that a person allowed this read of a file of secrets.
+        """Run a call, but one of an MCP tool; ``secrets_allowed`` says that a person allowed to read a file of secrets.
 
         Raises:
             ToolError: it could not do its work.
