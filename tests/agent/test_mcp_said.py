@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from codelab.agent.mcp.stdio.said import MAX_LINE, MAX_LINES, Said
-from codelab.mcpstdio import StdioServer
+from codelab.mcpclient import StdioServer
 
 if TYPE_CHECKING:
     import pytest

@@ -19,7 +19,7 @@ from codelab.client.mcp.consent import Consents
 from codelab.client.mcp.found import find_servers, read_named
 from codelab.client.mcp.server import Server
 from codelab.client.tools.errors import ToolError
-from codelab.mcpstdio import StdioServer
+from codelab.mcpclient import StdioServer
 from tests.client.test_client_command import LOGIN, run
 from tests.client.test_client_terminal import log_in, sit_down
 from tests.support.stdio_server import STDIO_SERVER, alive, until

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from codelab.mcpstdio import read_servers
+from codelab.mcpclient import read_servers
 from tests.deploy.test_doc_commands import DOCS, blocks
 from tests.support.mcp import run_mcp_server
 from tests.support.process import clean_environ, server_process

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from codelab.client.mcp.servers import Servers
     from codelab.client.terminal import Terminal
-    from codelab.mcpstdio import StdioServer
+    from codelab.mcpclient import StdioServer
 
 __all__ = ("Options", "run")
 

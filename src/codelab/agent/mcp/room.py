@@ -82,7 +82,7 @@ class McpRoom:
 def _make_pool(path: Path, settings: AgentSettings) -> Pool:
     # Late: where there is no such file nothing of this is loaded.
     from codelab.agent.mcp.stdio import Pool
-    from codelab.mcpstdio import InvalidFile, read_file, read_servers
+    from codelab.mcpclient import InvalidFile, read_file, read_servers
 
     try:
         servers = read_servers(read_file(path), path.absolute())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from codelab.mcpstdio import StdioServer
+    from codelab.mcpclient import StdioServer
 
 __all__ = ("Consents", "describe")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from codelab.client.errors import ClientError
 from codelab.client.mcp.consent import Consents, describe
-from codelab.mcpstdio import InvalidFile, StdioServer, read_file, read_servers
+from codelab.mcpclient import InvalidFile, StdioServer, read_file, read_servers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,10 +11,10 @@ from collections import deque
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from codelab.client.mcp.answers import MAX_RESULT, list_tools, read_answer
+from codelab.client.mcp.listed import MAX_TOOLS, describe_tools
 from codelab.client.tools.errors import ToolError
-from codelab.mcpstdio import narrow_environment
-from codelab.mcpstdio.transport import StdioTransport
+from codelab.mcpclient import asking, narrow_environment
+from codelab.mcpclient.transport import StdioTransport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from mcp.client import ClientSession
 
-    from codelab.client.mcp.answers import Answer
-    from codelab.mcpstdio import StdioServer
+    from codelab.mcpclient import StdioServer
+    from codelab.mcpclient.asking import Answer
 
     T = TypeVar("T")
 
@@ -33,6 +33,8 @@ __all__ = ("Server",)
 START_SECONDS, LIST_SECONDS, CALL_SECONDS = 30.0, 5.0, 300.0
 #: Times that a server is started in so many seconds.
 MAX_STARTS, START_WINDOW = 3, 60.0
+#: Bytes of a result that are kept.
+MAX_RESULT = 1024 * 1024
 #: Bytes of one line of a server: a result with its JSON escapes, or a picture that nobody is shown.
 MAX_LINE = 8 * MAX_RESULT
 #: Bytes of what a server said last on stderr, which are shown where it does not begin.
@@ -63,7 +65,8 @@ class Server:
             ToolError: it does not start, or gives no answer.
         """
         session = await self._connected()
-        return await self._ask(list_tools(session), LIST_SECONDS, "telling its tools")
+        listed = asking.list_tools(session, enough=MAX_TOOLS)
+        return describe_tools(await self._ask(listed, LIST_SECONDS, "telling its tools"))
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Answer:
         """Call a tool.
@@ -72,15 +75,10 @@ class Server:
             ToolError: it does not start, or gives no answer; nobody knows then whether it did something.
         """
         session = await self._connected()
-        import mcp_types
-
-        request = mcp_types.CallToolRequest(
-            params=mcp_types.CallToolRequestParams(name=name, arguments=dict(arguments))
-        )
         seconds = self._call_seconds
-        sent = session.send_request(request, mcp_types.CallToolResult, request_read_timeout_seconds=seconds)
+        called = asking.call_tool(session, name, arguments, seconds=seconds, most=MAX_RESULT)
         try:
-            return read_answer(await self._ask(sent, seconds, "the call"))
+            return await self._ask(called, seconds, "the call")
         except ToolError as error:
             raise ToolError(f"{error} Nobody knows whether it did something. Look before you repeat it.") from None
 

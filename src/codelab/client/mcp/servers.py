@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from codelab.client.api import Api
     from codelab.client.console import Console
-    from codelab.mcpstdio import StdioServer
+    from codelab.mcpclient import StdioServer
 
 __all__ = ("Servers",)
 

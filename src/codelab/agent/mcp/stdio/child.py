@@ -12,11 +12,12 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from codelab.agent.mcp.remote import SLACK, McpFailed, list_tools, read_pages
+from codelab.agent.mcp.remote import ENOUGH, SLACK, McpFailed, list_tools
 from codelab.agent.mcp.stdio.said import Said
 from codelab.agent.mcp.tools import read_tools
-from codelab.mcpstdio.environment import narrow_environment
-from codelab.mcpstdio.transport import StdioTransport
+from codelab.mcpclient import asking
+from codelab.mcpclient.environment import narrow_environment
+from codelab.mcpclient.transport import StdioTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mcp.client import ClientSession
 
     from codelab.agent.mcp.tools import ForeignTool
-    from codelab.mcpstdio.file import StdioServer
+    from codelab.mcpclient.file import StdioServer
 
 __all__ = ("Child",)
 
@@ -132,7 +133,7 @@ class Child:
         ran = False
         try:
             async with asyncio.timeout(self._seconds) as limit, Client(transport, cache=None) as client:
-                self._learn(await read_pages(client.session))
+                self._learn(await asking.list_tools(client.session, enough=ENOUGH))
                 limit.reschedule(None)
                 ran = True
                 await self._hold(client.session, transport.ended)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from codelab.agent.mcp.tools import ForeignTool
-    from codelab.mcpstdio.file import StdioServer
+    from codelab.mcpclient.file import StdioServer
 
 __all__ = ("Pool",)
 

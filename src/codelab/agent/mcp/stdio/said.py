@@ -8,7 +8,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from codelab.mcpstdio.file import StdioServer
+    from codelab.mcpclient.file import StdioServer
 
 __all__ = ("Said",)
 

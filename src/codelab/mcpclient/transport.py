@@ -12,7 +12,7 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from codelab.mcpstdio.lines import Endless, Lines, TooLong
+from codelab.mcpclient.lines import Endless, Lines, TooLong
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mcp.client._transport import ReadStream, WriteStream
     from mcp.shared.message import SessionMessage
 
-    from codelab.mcpstdio.file import StdioServer
+    from codelab.mcpclient.file import StdioServer
 
 __all__ = ("StdioTransport",)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from codelab.mcpstdio import StdioServer, narrow_environment
-from codelab.mcpstdio.transport import StdioTransport
+from codelab.mcpclient import StdioServer, narrow_environment
+from codelab.mcpclient.transport import StdioTransport
 from tests.support.stdio_server import STDIO_SERVER, alive, until
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from codelab.mcpstdio import InvalidFile, StdioServer, narrow_environment, read_file, read_servers
+from codelab.mcpclient import InvalidFile, StdioServer, narrow_environment, read_file, read_servers
 
 FILE = Path("/home/anna/project/.mcp.json")
 

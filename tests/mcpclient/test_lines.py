@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codelab.mcpstdio.lines import EDGE, PATIENCE, Endless, Lines, TooLong
+from codelab.mcpclient.lines import EDGE, PATIENCE, Endless, Lines, TooLong
 
 MOST = 1000
 LONG = b"x" * (2 * MOST)
