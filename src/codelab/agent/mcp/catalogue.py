@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from codelab.agent.mcp.http import Place
 from codelab.agent.mcp.listings import Listings
-from codelab.agent.mcp.places import Place
 from codelab.agent.mcp.remote import McpFailed, list_tools
 from codelab.agent.mcp.tools import ForeignTool, read_tools
 from codelab.agent.repository import mcp as rows

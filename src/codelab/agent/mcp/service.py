@@ -10,7 +10,8 @@ import msgspec
 from codelab.agent.idempotency import find_kept, write_once
 from codelab.agent.mcp.catalogue import encode
 from codelab.agent.mcp.clients import MAX_SERVERS, look_at_waiting, name_taken, operators_name, too_many
-from codelab.agent.mcp.places import Place, RefusedUrl, read_place
+from codelab.agent.mcp.http import Place
+from codelab.agent.mcp.places import RefusedUrl, read_place
 from codelab.agent.mcp.remote import McpFailed, list_tools
 from codelab.agent.mcp.tools import read_tools
 from codelab.agent.ownership import PUBLIC_ID, require_session
