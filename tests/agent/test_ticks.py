@@ -20,15 +20,18 @@ async def _running_turn(database: Database) -> tuple[str, int]:
     """Make a session with a running turn; return the id of the turn and the key of the session."""
     session_id, turn_id = new_id(), new_id()
 
+    async def begin(tx: Transaction) -> None:
+        await sessions.add(tx.session, session_id=session_id, owner_id="ada", title=None, agent="ask", metadata={})
+
     async def unit(tx: Transaction) -> int:
         db = tx.session
-        await sessions.add(db, session_id=session_id, owner_id="ada", title=None, agent="ask", metadata={})
         row = await sessions.find(db, "ada", session_id)
         assert row is not None
         lease = ("here", now())
         await turns.add(db, turn_id=turn_id, session_db_id=row.db_id, message_id=new_id(), lease=lease)
         return int(row.db_id)
 
+    await database.write(begin)  # its context follows at the end of the transaction
     return turn_id, await database.write(unit)
 
 
