@@ -55,11 +55,12 @@ async def test_an_event_is_told_after_its_commit(database: Database, migrated: D
     log = EventLog(database)
     subscription = _Suspicious(migrated)
 
-    async def add(tx: Transaction) -> int:
+    async def add(tx: Transaction) -> None:
         await sessions.add(tx.session, session_id=new_id(), owner_id="ada", title=None, agent="ask", metadata={})
-        return int((await sessions.list_live(tx.session, "ada", limit=1, before=None, text=None))[0].db_id)
 
-    key = await database.write(add)
+    await database.write(add)
+    async with database.read() as db:
+        key = int((await sessions.list_live(db, "ada", limit=1, before=None, text=None))[0].db_id)
     with log.subscribe(key, subscription):
         for number in range(3):
 

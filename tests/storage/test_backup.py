@@ -17,6 +17,7 @@ import pytest
 
 from codelab.agent.storage import STORAGE as AGENT
 from codelab.db import parse_url
+from codelab.storage.backup_files import complete_backups
 from codelab.storage.check import check
 from tests.storage.rows import STORAGES, both, digests, execute
 from tests.support.forking import forked_server
@@ -87,6 +88,15 @@ def test_only_the_newest_are_kept(operator: Operator) -> None:
     left = {path.name for path in folder.iterdir()}
     assert {first["auth"].name, second["agent"].name, second["auth"].name, "codelab-notes.txt"} <= left
     assert not {first["agent"].name, f"{first['agent'].name}.json"} & left
+
+
+def test_backups_of_one_second_are_in_order(tmp_path: Path) -> None:
+    """They have numbers, and the first has none: the tenth is newer than the second."""
+    names = [f"codelab-20261127T03463{second}Z-agent{number}.sqlite" for second in "34" for number in ("", "-2", "-10")]
+    for name in (*reversed(names), "codelab-20261127T034633Z-auth.sqlite"):
+        (tmp_path / f"{name}.json").touch()
+
+    assert [path.stem for path in complete_backups(tmp_path, "agent")] == names
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "manifest", "gone"])
@@ -200,7 +210,10 @@ async def test_a_backup_under_load_is_whole(
                 answered += 1
 
             def take() -> list[dict[str, Path]]:
-                return [backups(operator) for _ in range(2)]
+                taken = [backups(operator)]
+                while len(taken) < 2 or answered <= 20:
+                    taken.append(backups(operator))
+                return taken
 
             taking = asyncio.create_task(asyncio.to_thread(take))
             began = time.monotonic()

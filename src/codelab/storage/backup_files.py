@@ -17,7 +17,7 @@ __all__ = ("BackupManifest", "complete_backups", "key_fingerprint", "read_backup
 
 #: Version of the manifest's form.
 FORMAT = 1
-_NAME = re.compile(r"codelab-\d{8}T\d{6}Z-(agent|auth)(?:-\d+)?\.(?:sqlite|pgdump|tar\.zst)\.json")
+_NAME = re.compile(r"codelab-(\d{8}T\d{6}Z)-(agent|auth)(?:-(\d+))?\.(?:sqlite|pgdump|tar\.zst)\.json")
 
 
 class BackupManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,9 +67,13 @@ def read_backup(file: Path) -> tuple[Path, BackupManifest]:
 
 def complete_backups(folder: Path, module: str) -> list[Path]:
     """List the manifests of a module's backups in a folder, the oldest first."""
-    return sorted(
-        path for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)) is not None and match[1] == module
-    )
+    found: list[tuple[str, int, Path]] = []
+    for path in folder.iterdir():
+        match = _NAME.fullmatch(path.name)
+        if match is not None and match[2] == module:
+            # Those of one second are numbered, the first without a number.
+            found.append((match[1], int(match[3] or 1), path))
+    return [path for *_, path in sorted(found)]
 
 
 def sha256_of(file: Path) -> str:

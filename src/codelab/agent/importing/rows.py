@@ -160,6 +160,7 @@ class SessionRows(SessionLog):
             "arguments": call.arguments,
             "approval_id": approval_id,
             "attempt": 1,
+            "client_id": None,
             "claim": None,
         }
         self.event("tool.requested", at, data)
